@@ -1,0 +1,42 @@
+# One entry point. `make up` sets up and runs the platform; `make test` sets up and runs every test.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP := $(VENV)/.setup-done
+
+.PHONY: help up down test check setup proto lock bench clean
+
+help:  ## this text
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+up: setup  ## set up, start the whole platform and show it (Ctrl-C stops it)
+	@$(BIN)/featurestore up
+
+down:  ## stop what `featurestore up -d` started
+	@$(BIN)/featurestore down
+
+test: setup  ## set up and run every test
+	@$(BIN)/python -m pytest
+
+check: setup  ## style, types, layers, generated code, lock file
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
+	@$(BIN)/basedpyright
+	@$(BIN)/lint-imports
+	@$(BIN)/python tools/check_generated.py
+
+proto: setup  ## generate the protobuf code
+	@$(BIN)/python tools/generate_protobuf.py
+
+lock:  ## resolve the requirements anew
+	@$(BIN)/uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --no-strip-extras \
+		--all-extras --python-version 3.11 --upgrade --quiet pyproject.toml -o requirements.lock
+
+setup: $(SETUP)
+
+$(SETUP): requirements.lock pyproject.toml tools/set_up
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh tools/set_up
+	@touch $@
+
+clean:  ## remove the virtual environment and everything the platform kept (asks no question)
+	@rm -rf $(VENV) .featurestore

@@ -1,0 +1,206 @@
+"""Write jobs and their replies: plain values, and their form on the wire.
+
+A stream entry has the fields `kind`, `header` (JSON), `reply` (the key that gets the reply) and, for an append, `rows`
+and `quarantined` (Arrow IPC streams). A reply is JSON. There is no SQL in a job.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+import pyarrow as pa
+import pyarrow.ipc as ipc
+
+from featurestore.definitions.names import check_name
+from featurestore.errors import DefinitionError, JobRefusedError
+
+KIND, HEADER, ROWS, QUARANTINED, REPLY = b"kind", b"header", b"rows", b"quarantined", b"reply"
+COLUMN_TYPES = frozenset({"VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN"})
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerLine:
+    """What became of one batch in one target: rows_in = logged + filtered + quarantined."""
+
+    batch_id: str
+    target: str
+    code_digest: str
+    rows_in: int
+    logged: int
+    filtered: int
+    quarantined: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AppendJob:
+    """Rows of some batches for one target, with the ledger lines of these batches (zero-row batches included).
+
+    `rows` and `quarantined` have a column `line`, the index of their ledger line; it is not stored.
+    """
+
+    job_id: str
+    target: str
+    lines: tuple[LedgerLine, ...]
+    rows: pa.Table
+    quarantined: pa.Table
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureColumn:
+    """A row feature of a log table, with its DuckDB type."""
+
+    name: str
+    dtype: str
+    online: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ViewTable:
+    """The log table of one version of a view. Columns are (name, DuckDB type), without the head."""
+
+    target: str
+    view: str
+    version: int
+    entity: str
+    source: str
+    digest: str
+    columns: tuple[tuple[str, str], ...]
+    features: tuple[FeatureColumn, ...]
+
+    def __post_init__(self) -> None:
+        check_name(self.view, "view")
+        if self.version < 1 or self.target != f"{self.view}@v{self.version}":
+            raise DefinitionError(f"target {self.target!r} is not version {self.version} of view {self.view!r}")
+        for name, dtype in self.columns:
+            check_name(name, "column")
+            if dtype not in COLUMN_TYPES:
+                raise DefinitionError(f"column {name!r}: {dtype!r} is not one of {', '.join(sorted(COLUMN_TYPES))}")
+        columns = dict(self.columns)
+        for feature in self.features:
+            if columns.get(feature.name) != feature.dtype:
+                raise DefinitionError(f"feature {feature.name!r} is not a column of type {feature.dtype}")
+
+    @property
+    def relation(self) -> str:
+        """The log table's name in SQL; view names are checked, so it needs no quoting rules."""
+        return f'log."{self.view}_v{self.version}"'
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaJob:
+    """Creates the tables that are missing and brings `features` up to date; all of them or, when refused, none."""
+
+    job_id: str
+    tables: tuple[ViewTable, ...]
+
+
+Job = AppendJob | SchemaJob
+
+
+@dataclass(frozen=True, slots=True)
+class AppendReply:
+    """One entry per ledger line. A skipped line was applied before; its commit_seq is the earlier one."""
+
+    commit_seqs: tuple[int, ...]
+    skipped: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JobReply:
+    """The outcome of a job; `error` is empty when it was done."""
+
+    job_id: str
+    commit_seqs: tuple[int, ...] = ()
+    skipped: tuple[bool, ...] = ()
+    error: str = ""
+
+    def to_json(self) -> bytes:
+        if self.error:
+            return msgspec.json.encode({"job_id": self.job_id, "error": self.error})
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "JobReply":
+        return msgspec.json.decode(data, type=cls)
+
+    def appended(self) -> AppendReply:
+        """Raises JobRefusedError with the service's reason."""
+        if self.error:
+            raise JobRefusedError(self.error)
+        return AppendReply(self.commit_seqs, self.skipped)
+
+
+@dataclass(frozen=True, slots=True)
+class _AppendHeader:
+    job_id: str
+    target: str
+    lines: tuple[LedgerLine, ...]
+
+
+def encode(job: Job) -> dict[bytes, bytes]:
+    """The fields of the stream entry, without `reply`."""
+    if isinstance(job, SchemaJob):
+        return {KIND: b"schema", HEADER: msgspec.json.encode(job)}
+    return {
+        KIND: b"append",
+        HEADER: msgspec.json.encode(_AppendHeader(job.job_id, job.target, job.lines)),
+        ROWS: to_ipc(job.rows),
+        QUARANTINED: to_ipc(job.quarantined),
+    }
+
+
+def decode(fields: Mapping[bytes, bytes]) -> Job:
+    """Build the job of a stream entry.
+
+    Raises:
+        JobRefusedError: a field is missing or is not what it should be; the message names it.
+    """
+    kind = fields.get(KIND, b"").decode(errors="replace")
+    if kind == "schema":
+        return _header(fields, SchemaJob)
+    if kind != "append":
+        raise JobRefusedError(f"kind {kind!r} is not one of append, schema")
+    header = _header(fields, _AppendHeader)
+    return AppendJob(header.job_id, header.target, header.lines, _table(fields, ROWS), _table(fields, QUARANTINED))
+
+
+def job_id_of(fields: Mapping[bytes, bytes]) -> str:
+    """The job's own name as far as the header can be read; for replies to jobs that cannot be decoded."""
+    try:
+        return str(msgspec.json.decode(fields.get(HEADER, b"{}"), type=dict[str, object]).get("job_id", ""))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+
+
+def to_ipc(table: pa.Table) -> bytes:
+    """An Arrow IPC stream; bodies compressed, because what is queued is written to Redis' append-only file too."""
+    sink = pa.BufferOutputStream()
+    with ipc.new_stream(sink, table.schema, options=ipc.IpcWriteOptions(compression="lz4")) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def from_ipc(data: bytes) -> pa.Table:
+    """Raises pa.ArrowInvalid or OSError when `data` is not a whole, valid Arrow IPC stream."""
+    table = ipc.open_stream(data).read_all()
+    table.validate(full=True)  # a flipped bit in an offset would otherwise crash the reader of the table
+    return table
+
+
+def _header(fields: Mapping[bytes, bytes], cls: type[Value]) -> Value:
+    try:
+        return msgspec.json.decode(fields.get(HEADER, b""), type=cls)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise JobRefusedError(f"header: {error}") from error
+
+
+def _table(fields: Mapping[bytes, bytes], name: bytes) -> pa.Table:
+    if name not in fields:
+        raise JobRefusedError(f"the field {name.decode()!r} is missing")
+    try:
+        return from_ipc(fields[name])
+    except (pa.ArrowException, OSError) as error:
+        raise JobRefusedError(f"{name.decode()}: not an Arrow IPC stream ({error})") from error

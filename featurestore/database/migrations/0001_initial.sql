@@ -1,0 +1,83 @@
+-- The database of a feature store, empty. Log tables are made from views, by schema jobs.
+CREATE SCHEMA log;
+
+-- One row: which database this is (another one after a rebuild or restore), and the format of its tables.
+CREATE TABLE store_info (
+    epoch VARCHAR NOT NULL,
+    format INTEGER NOT NULL,
+    created_at TIMESTAMP NOT NULL
+);
+
+-- The ledger: what became of each landed batch, per view version. Never pruned: it is what makes a resend harmless.
+-- batch_hash = md5_number_lower(batch_id): finding a pair costs a scan of numbers, not of long texts.
+CREATE TABLE applied (
+    batch_id VARCHAR NOT NULL,
+    target VARCHAR NOT NULL,
+    commit_seq BIGINT NOT NULL,
+    rows_in BIGINT NOT NULL,
+    logged BIGINT NOT NULL,
+    filtered BIGINT NOT NULL,
+    quarantined BIGINT NOT NULL,
+    applied_at TIMESTAMP NOT NULL,
+    batch_hash UBIGINT NOT NULL
+);
+
+-- Rows that failed an expectation, as JSON text.
+CREATE TABLE quarantined_rows (
+    batch_id VARCHAR NOT NULL,
+    target VARCHAR NOT NULL,
+    sequence BIGINT NOT NULL,
+    event_timestamp TIMESTAMP,
+    reason VARCHAR NOT NULL,
+    "row" VARCHAR
+);
+
+-- Every version of every view that was ever registered. `columns` and `features` are JSON.
+CREATE TABLE view_versions (
+    target VARCHAR NOT NULL,
+    "view" VARCHAR NOT NULL,
+    version INTEGER NOT NULL,
+    digest VARCHAR NOT NULL,
+    source VARCHAR NOT NULL,
+    entity VARCHAR NOT NULL,
+    columns VARCHAR NOT NULL,
+    features VARCHAR NOT NULL,
+    registered_at TIMESTAMP NOT NULL,
+    active BOOLEAN NOT NULL
+);
+
+-- What was ever said about models; expected_features, view_versions and receipt are JSON.
+CREATE TABLE model_metadata_log (
+    commit_seq BIGINT NOT NULL,
+    model_id VARCHAR NOT NULL,
+    artifact_type VARCHAR NOT NULL,
+    version VARCHAR NOT NULL,
+    trained_date VARCHAR,
+    status VARCHAR NOT NULL,
+    azure_location VARCHAR,
+    expected_features VARCHAR,
+    view_versions VARCHAR,
+    sha256 VARCHAR,
+    size_bytes BIGINT,
+    format VARCHAR,
+    etag VARCHAR,
+    actor VARCHAR,
+    receipt VARCHAR,
+    recorded_at TIMESTAMP NOT NULL
+);
+
+-- The current state: the newest word about each version of each artifact. Several versions may have been promoted to
+-- production one after another; the last of them is the one that counts.
+CREATE VIEW model_metadata AS
+SELECT
+    * EXCLUDE (commit_seq),
+    status = 'production' AND row(recorded_at, commit_seq) = max(
+        CASE WHEN status = 'production' THEN row(recorded_at, commit_seq) END
+    ) OVER (PARTITION BY model_id, artifact_type) AS promoted
+FROM (
+    SELECT *
+    FROM model_metadata_log
+    QUALIFY row_number() OVER (
+        PARTITION BY model_id, artifact_type, version ORDER BY recorded_at DESC, commit_seq DESC
+    ) = 1
+);

@@ -1,0 +1,127 @@
+"""The tables of the log: names, types and DDL, made from views."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from featurestore.database.jobs import FeatureColumn, SchemaJob, ViewTable
+from featurestore.definitions.dtypes import DUCKDB
+from featurestore.definitions.project import Project
+from featurestore.definitions.view import FeatureView
+from featurestore.order import HEAD
+
+HEAD_TYPES: Mapping[str, str] = dict(zip(HEAD, ("VARCHAR", "TIMESTAMP", "TIMESTAMP", "BIGINT", "BIGINT"), strict=True))
+ARROW_TYPES: Mapping[str, pa.DataType] = {
+    "VARCHAR": pa.string(),
+    "BIGINT": pa.int64(),
+    "DOUBLE": pa.float64(),
+    "BOOLEAN": pa.bool_(),
+    "TIMESTAMP": pa.timestamp("us"),
+}
+
+# Columns of the quarantined rows of an append job (`line` beside them).
+QUARANTINE: Mapping[str, str] = {
+    "sequence": "BIGINT",
+    "event_timestamp": "TIMESTAMP",
+    "reason": "VARCHAR",
+    "row": "VARCHAR",
+}
+
+MODEL_METADATA = "model_metadata@v1"
+_MODEL_COLUMNS: Mapping[str, str] = {
+    "model_id": "VARCHAR",
+    "artifact_type": "VARCHAR",
+    "version": "VARCHAR",
+    "trained_date": "VARCHAR",
+    "status": "VARCHAR",
+    "azure_location": "VARCHAR",
+    "expected_features": "VARCHAR",
+    "view_versions": "VARCHAR",
+    "sha256": "VARCHAR",
+    "size_bytes": "BIGINT",
+    "format": "VARCHAR",
+    "etag": "VARCHAR",
+    "actor": "VARCHAR",
+    "receipt": "VARCHAR",
+    "recorded_at": "TIMESTAMP",
+}
+_MODEL_REQUIRED = frozenset({"model_id", "artifact_type", "version", "status", "recorded_at"})
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What an append to a target must look like. Without a digest, any code may append."""
+
+    name: str
+    relation: str
+    columns: Mapping[str, str]
+    required: frozenset[str]
+    digest: str = ""
+
+
+SYSTEM_TARGETS: Mapping[str, Target] = {
+    MODEL_METADATA: Target(MODEL_METADATA, "model_metadata_log", _MODEL_COLUMNS, _MODEL_REQUIRED),
+}
+
+
+def view_table(view: FeatureView) -> ViewTable:
+    """The log table of a view's version."""
+    return ViewTable(
+        target=view.target,
+        view=view.name,
+        version=view.version,
+        entity=view.entity.name,
+        source=view.source.name,
+        digest=view.digest,
+        columns=tuple((column.name, DUCKDB[column.dtype]) for column in view.columns),
+        features=tuple(FeatureColumn(one.name, DUCKDB[one.dtype], one.online) for one in view.row_features),
+    )
+
+
+def schema_job(project: Project) -> SchemaJob:
+    """The job that makes every table the project needs."""
+    return SchemaJob("schema", tuple(view_table(view) for view in project.feature_views))
+
+
+def target_of(table: ViewTable) -> Target:
+    return Target(
+        table.target, table.relation, {**HEAD_TYPES, **dict(table.columns)}, frozenset(HEAD_TYPES), table.digest
+    )
+
+
+def create_log_table(table: ViewTable) -> str:
+    """DDL of a log table: no key and no index, which would cost most of the write speed."""
+    head = {**HEAD_TYPES, "commit_seq": "BIGINT"}
+    columns = [f"{name} {dtype} NOT NULL" for name, dtype in head.items()]
+    columns += [f'"{name}" {dtype}' for name, dtype in table.columns]
+    return f"CREATE TABLE {table.relation} ({', '.join(columns)})"
+
+
+def create_features_view(tables: Iterable[ViewTable]) -> str:
+    """DDL of the long relation over the active log tables; DuckDB reads only the branches that a query needs."""
+    branches = [_branch(table, feature) for table in tables for feature in table.features]
+    return f"CREATE OR REPLACE VIEW features AS {' UNION ALL '.join(branches or [_NO_FEATURES])}"
+
+
+_VALUES = {"value_int": "BIGINT", "value_text": "VARCHAR", "value_bool": "BOOLEAN"}
+
+
+def _branch(table: ViewTable, feature: FeatureColumn) -> str:
+    column = f'"{feature.name}"'
+    value = "CAST(NULL AS DOUBLE)" if feature.dtype == "VARCHAR" else f"CAST({column} AS DOUBLE)"
+    typed = ", ".join(
+        f"{column if dtype == feature.dtype else f'CAST(NULL AS {dtype})'} AS {name}" for name, dtype in _VALUES.items()
+    )
+    return (
+        f"SELECT entity_id, '{feature.name}' AS feature_name, {value} AS value, {typed}, event_timestamp, created_at, "
+        f"sequence, {table.version} AS view_version FROM {table.relation}"
+    )
+
+
+_NO_FEATURES = (
+    "SELECT CAST(NULL AS VARCHAR) AS entity_id, CAST(NULL AS VARCHAR) AS feature_name, CAST(NULL AS DOUBLE) AS value, "
+    "CAST(NULL AS BIGINT) AS value_int, CAST(NULL AS VARCHAR) AS value_text, CAST(NULL AS BOOLEAN) AS value_bool, "
+    "CAST(NULL AS TIMESTAMP) AS event_timestamp, CAST(NULL AS TIMESTAMP) AS created_at, CAST(NULL AS BIGINT) AS "
+    "sequence, CAST(NULL AS INTEGER) AS view_version WHERE false"
+)

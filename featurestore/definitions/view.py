@@ -1,0 +1,156 @@
+"""Feature views: rows of one source made into features of one entity; and features derived from features."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from difflib import get_close_matches
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from featurestore.definitions.dtypes import ScalarType, SchemaType
+from featurestore.definitions.entity import Entity
+from featurestore.definitions.feature import Aggregation, Feature, FeatureOf
+from featurestore.definitions.fingerprint import fingerprint
+from featurestore.definitions.names import check_name, check_unique
+from featurestore.definitions.source import Source
+from featurestore.errors import DefinitionError, UnknownFeatureError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    RowTransform = Callable[[pa.Table], pa.Table]
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """A SQL condition every row should meet; like CHECK, it fails on false and passes on NULL."""
+
+    sql: str
+    on_fail: Literal["quarantine", "warn"] = "quarantine"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A typed column of the log: a row feature's value, or the input of an aggregation."""
+
+    name: str
+    dtype: ScalarType
+    sql: str
+
+
+def _no_features() -> Sequence[Feature | Aggregation]:
+    return ()
+
+
+@dataclass(frozen=True)
+class FeatureView:
+    """Features of one entity from the rows of one source; one row in, at most one row out."""
+
+    name: str
+    entity: Entity
+    source: Source
+    features: Sequence[Feature | Aggregation] = field(default_factory=_no_features)
+    _: KW_ONLY
+    where: str = "true"
+    transform: "RowTransform | None" = None
+    expect: Sequence[Expectation] = ()
+    version: int = 1
+    owner: str = ""
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        where = f"view {self.name!r}"
+        check_name(self.name, "view")
+        object.__setattr__(self, "features", tuple(self.features))
+        object.__setattr__(self, "expect", tuple(self.expect))
+        if self.version < 1:
+            raise DefinitionError(f"{where}: version {self.version} is not a whole number from 1")
+        if not self.features:
+            raise DefinitionError(f"{where} has no features; give at least one")
+        for column in self.entity.key_columns:
+            if column not in self.source.schema:
+                raise DefinitionError(
+                    f"{where}: source {self.source.name!r} has no column {column!r}, "
+                    f"the key of entity {self.entity.name!r}; it has {', '.join(self.source.schema)}"
+                )
+            if self.source.columns[column].dtype not in {str, int}:
+                raise DefinitionError(f"{where}: key column {column!r} is neither str nor int")
+        check_unique("feature", (feature.name for feature in self.all_features), where)
+        check_unique("log column", (column.name for column in self.columns), where)
+
+    @property
+    def target(self) -> str:
+        """This version of this view, as the ledger and the queues name it."""
+        return f"{self.name}@v{self.version}"
+
+    @cached_property
+    def all_features(self) -> tuple[Feature, ...]:
+        """Every feature by its final name, aggregations expanded."""
+        return tuple(f for d in self.features for f in (d.features if isinstance(d, Aggregation) else (d,)))
+
+    @cached_property
+    def row_features(self) -> tuple[Feature, ...]:
+        """The features that are the newest row's value."""
+        return tuple(feature for feature in self.features if isinstance(feature, Feature))
+
+    @cached_property
+    def online_features(self) -> tuple[Feature, ...]:
+        """The row features that go to the online store."""
+        return tuple(feature for feature in self.row_features if feature.online)
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """The typed columns of this version's log."""
+        return tuple(Column(one.name, one.input_dtype, one.expression) for one in self.features)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of what changes the view's rows: features, inputs, where, transform, quarantine, key and source."""
+        quarantine = [one.sql for one in self.expect if one.on_fail == "quarantine"]
+        return fingerprint(
+            self.entity.key_columns,
+            (self.source.name, self.source.timestamp, self.source.schema_version),
+            [(column.name, column.dtype.__name__, column.sql) for column in self.columns],
+            self.where,
+            quarantine,
+            self.transform,
+        )
+
+    def __getitem__(self, name: str) -> FeatureOf:
+        return FeatureOf(self.name, self.version, _named(self.all_features, name, f"view {self.name!r}"))
+
+
+@dataclass(frozen=True)
+class DerivedView:
+    """Features computed from other features (and request values) when they are read; never stored."""
+
+    name: str
+    inputs: "Sequence[FeatureOf | FeatureView | DerivedView]"
+    features: Sequence[Feature]
+    _: KW_ONLY
+    version: int = 1
+    request: SchemaType = field(default_factory=dict[str, type], hash=False)
+    owner: str = ""
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "view")
+        object.__setattr__(self, "inputs", tuple(self.inputs))
+        object.__setattr__(self, "features", tuple(self.features))
+        check_unique("feature", (feature.name for feature in self.features), f"view {self.name!r}")
+
+    @property
+    def all_features(self) -> tuple[Feature, ...]:
+        return tuple(self.features)
+
+    def __getitem__(self, name: str) -> FeatureOf:
+        return FeatureOf(self.name, self.version, _named(self.all_features, name, f"view {self.name!r}"))
+
+
+View = FeatureView | DerivedView
+
+
+def _named(features: Sequence[Feature], name: str, where: str) -> Feature:
+    by_name = {feature.name: feature for feature in features}
+    if name not in by_name:
+        raise UnknownFeatureError(name, where, get_close_matches(name, by_name, n=1))
+    return by_name[name]

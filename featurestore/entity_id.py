@@ -1,0 +1,52 @@
+"""The canonical text of an entity's key, and the portable hash that buckets and ties use."""
+
+import hashlib
+from collections.abc import Sequence
+
+from featurestore.errors import TerminalError
+
+KeyValue = str | int | float | bool
+
+_SEPARATOR, _ESCAPE = "|", "\\"
+
+
+def entity_id(values: Sequence[object]) -> str:
+    """The text of a key: one value as it is, several joined without ambiguity: (1, 11) and (11, 1) differ.
+
+    Raises:
+        TerminalError: a value is missing, or neither text nor a whole number (42.0 and true are refused, so that one
+            entity has one text).
+    """
+    texts = [_text(value) for value in values]
+    if len(texts) == 1:
+        return texts[0]
+    return _SEPARATOR.join(
+        text.replace(_ESCAPE, _ESCAPE * 2).replace(_SEPARATOR, _ESCAPE + _SEPARATOR) for text in texts
+    )
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise TerminalError(f"{value!r} cannot identify an entity; a key is text or a whole number")
+    if value == "":
+        raise TerminalError("an empty text cannot identify an entity")
+    return str(value)
+
+
+def entity_id_sql(columns: Sequence[str]) -> str:
+    """The same text as a SQL expression over key columns (BIGINT or VARCHAR)."""
+    if len(columns) == 1:
+        return f'CAST("{columns[0]}" AS VARCHAR)'
+    return f" || '{_SEPARATOR}' || ".join(_escaped_sql(column) for column in columns)
+
+
+def _escaped_sql(column: str) -> str:
+    text = f'CAST("{column}" AS VARCHAR)'
+    for plain in (_ESCAPE, _SEPARATOR):
+        text = f"replace({text}, '{plain}', '{_ESCAPE}{plain}')"
+    return text
+
+
+def hash64(text: str) -> int:
+    """The last 8 bytes of MD5, little-endian: `md5_number_lower` in DuckDB, and easy in every language."""
+    return int.from_bytes(hashlib.md5(text.encode(), usedforsecurity=False).digest()[8:], "little")

@@ -1,0 +1,112 @@
+"""A landed file as a value, and the schema of its rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+
+from featurestore.definitions.dtypes import arrow_type
+from featurestore.definitions.source import Source
+
+TIMESTAMP = pa.timestamp("us")  # microseconds, UTC; without a zone, because DuckDB's TIMESTAMP has none
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+def landed_schema(source: Source) -> pa.Schema:
+    """Columns of a landed file: the position in the source, the event's time, then the declared columns."""
+    head = [pa.field("sequence", pa.int64(), nullable=False), pa.field("event_timestamp", TIMESTAMP, nullable=False)]
+    return pa.schema(
+        head + [pa.field(c.name, arrow_type(c.dtype), nullable=c.nullable) for c in source.columns.values()]
+    )
+
+
+def to_micros(time: datetime) -> int:
+    """Microseconds since 1970 of an aware time."""
+    return (time - EPOCH) // MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    return EPOCH + timedelta(microseconds=micros)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """One landed file. `batch_id` is its path below the landing root, for ever."""
+
+    batch_id: str
+    source: str
+    start: int  # Kafka: offsets [start, end); part of an upload: row numbers of the original file
+    end: int
+    rows: int
+    dead_rows: int = 0
+    absent_rows: int = 0  # offsets without a record: compaction, markers, lost to retention
+    created_at: datetime
+    min_event_timestamp: datetime | None = None
+    max_event_timestamp: datetime | None = None
+    schema_version: str
+    digest: str
+    bytes: int
+    dead_letters: str = ""  # name of the file of dead letters beside it
+
+    @property
+    def chain(self) -> str:
+        """The directory whose files follow one another."""
+        return str(PurePosixPath(self.batch_id).parent)
+
+    @property
+    def hour(self) -> datetime:
+        """The partition: the hour it landed."""
+        return self.created_at.replace(minute=0, second=0, microsecond=0)
+
+    def to_metadata(self) -> dict[str, Any]:
+        """What the file says of itself (`batch_id` and size follow from where it lies; the digest is put in last)."""
+        return {
+            "source": self.source,
+            "start": self.start,
+            "end": self.end,
+            "rows": self.rows,
+            "dead_rows": self.dead_rows,
+            "absent_rows": self.absent_rows,
+            "created_at": to_micros(self.created_at),
+            "min_event_timestamp": None if self.min_event_timestamp is None else to_micros(self.min_event_timestamp),
+            "max_event_timestamp": None if self.max_event_timestamp is None else to_micros(self.max_event_timestamp),
+            "schema_version": self.schema_version,
+            "dead_letters": self.dead_letters,
+        }
+
+    @classmethod
+    def from_metadata(cls, batch_id: str, metadata: Mapping[str, Any], *, size_bytes: int) -> "Batch":
+        times = {
+            name: None if metadata[name] is None else from_micros(metadata[name])
+            for name in ("min_event_timestamp", "max_event_timestamp")
+        }
+        plain = (
+            "source",
+            "start",
+            "end",
+            "rows",
+            "dead_rows",
+            "absent_rows",
+            "schema_version",
+            "digest",
+            "dead_letters",
+        )
+        return cls(
+            batch_id=batch_id,
+            created_at=from_micros(metadata["created_at"]),
+            bytes=size_bytes,
+            **times,
+            **{name: metadata[name] for name in plain},
+        )
+
+
+def time_range(table: pa.Table) -> tuple[datetime | None, datetime | None]:
+    """The smallest and largest event time of landed rows."""
+    if table.num_rows == 0:
+        return None, None
+    micros = table["event_timestamp"].cast(pa.int64()).to_numpy()
+    return from_micros(int(micros.min())), from_micros(int(micros.max()))

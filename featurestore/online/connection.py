@@ -1,0 +1,159 @@
+"""One connection to Redis at a time, with hand-built frames, errors that say what to do, and no silent reconnect."""
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from hashlib import sha1
+from importlib.resources import files
+from typing import cast
+
+from redis import exceptions as redis_errors
+from redis.backoff import NoBackoff
+from redis.connection import BlockingConnectionPool, Connection
+from redis.retry import Retry
+
+from featurestore.errors import SettingsError, StoreUnavailableError, TerminalError, TransientError
+
+Argument = bytes | str | int
+Reply = object  # bytes, int, None, a list of these, or a ResponseError in its place in a pipeline's replies
+
+MAX_CONNECTIONS = 64  # of one process; whoever comes when all are taken waits up to the timeout
+
+# Replies of a server that is there and cannot now: later may be better.
+_PASSING = ("OOM", "MISCONF", "READONLY", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "NOREPLICAS")
+
+
+class Script:
+    """A Lua script of a package, called by digest and loaded where it is not known."""
+
+    def __init__(self, package: str, name: str) -> None:
+        self.text = files(package).joinpath(name).read_bytes()
+        self.sha = sha1(self.text, usedforsecurity=False).hexdigest().encode()
+
+    def command(self, keys: Sequence[Argument], arguments: Sequence[Argument]) -> tuple[Argument, ...]:
+        return ("EVALSHA", self.sha, len(keys), *keys, *arguments)
+
+
+@cache
+def script(package: str, name: str) -> Script:
+    """Read a script once per process."""
+    return Script(package, name)
+
+
+class Wire:
+    """A connection that is used by one caller; what is sent on it is executed in order or not at all.
+
+    After an error nothing more can be done with it: it never connects again by itself, so that what a caller writes
+    and then claims to have written goes the same way.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def call(self, *command: Argument) -> Reply:
+        """Send one command and return its reply; an error reply is raised."""
+        return self.pipeline([command])[0]
+
+    def pipeline(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
+        """Send commands together and return their replies; the first error reply is raised when all are read."""
+        self._connection.send_packed_command(self._connection.pack_commands(commands), check_health=False)
+        return self._checked(self._read(len(commands)))
+
+    def send(self, frames: bytes | memoryview, replies: int) -> list[Reply]:
+        """Send commands in the protocol's own bytes and return their replies, error replies included."""
+        self._connection.send_packed_command([frames], check_health=False)
+        return self._read(replies)
+
+    def run(self, script: Script, keys: Sequence[Argument], arguments: Sequence[Argument]) -> Reply:
+        """Run a script, loading it if the server does not know it."""
+        try:
+            return self.call(*script.command(keys, arguments))
+        except redis_errors.NoScriptError:
+            self.load(script)
+            return self.call(*script.command(keys, arguments))
+
+    def load(self, script: Script) -> None:
+        self.call("SCRIPT", "LOAD", script.text)
+
+    def _read(self, count: int) -> list[Reply]:
+        replies: list[Reply] = []
+        read = self._connection.read_response
+        for _ in range(count):
+            try:
+                replies.append(read())
+            except redis_errors.ResponseError as error:
+                replies.append(error)
+        return replies
+
+    @staticmethod
+    def _checked(replies: list[Reply]) -> list[Reply]:
+        for reply in replies:
+            if isinstance(reply, redis_errors.ResponseError):
+                raise reply
+        return replies
+
+
+class RedisServer:
+    """A bounded pool of connections to one server; thread-safe, and usable after a fork."""
+
+    def __init__(self, url: str, *, timeout_s: float = 5.0) -> None:
+        try:
+            self._pool = BlockingConnectionPool.from_url(
+                url,
+                max_connections=MAX_CONNECTIONS,
+                timeout=timeout_s,
+                socket_timeout=timeout_s,
+                socket_connect_timeout=timeout_s,
+                retry=Retry(NoBackoff(), 0),
+                client_name="featurestore",
+                protocol=2,
+            )
+        except ValueError as error:  # its message does not repeat the URL, which may hold the password
+            raise SettingsError(f"FEATURESTORE_REDIS_URL: {error}") from error
+
+    @property
+    def address(self) -> str:
+        """host:port or the socket's path, never the credentials."""
+        given = self._pool.connection_kwargs
+        return given.get("path") or f"{given.get('host', 'localhost')}:{given.get('port', 6379)}"
+
+    @contextmanager
+    def wire(self) -> Generator[Wire]:
+        """Take a connection; it goes back to the pool only if all replies were read.
+
+        Raises:
+            StoreUnavailableError: the server does not answer, or stopped answering.
+            SettingsError: it refuses the credentials.
+            TransientError: it is there and refuses the command for now (out of memory, loading, read-only).
+            TerminalError: it refuses the command.
+        """
+        try:
+            connection = cast("Connection", self._pool.get_connection())
+            whole = False
+            try:
+                yield Wire(connection)
+                whole = True
+            except redis_errors.ResponseError:
+                whole = True  # raised after all replies were read
+                raise
+            finally:
+                if not whole:
+                    connection.disconnect()
+                self._pool.release(connection)
+        except redis_errors.RedisError as error:
+            raise self._explained(error) from error
+
+    def close(self) -> None:
+        self._pool.disconnect()
+
+    def _explained(self, error: redis_errors.RedisError) -> Exception:
+        text = str(error)
+        if isinstance(error, redis_errors.AuthenticationError | redis_errors.NoPermissionError):
+            return SettingsError(
+                f"Redis at {self.address} refuses the user or password of FEATURESTORE_REDIS_URL: {text}"
+            )
+        if isinstance(error, redis_errors.ConnectionError | redis_errors.TimeoutError):
+            return StoreUnavailableError("Redis", self.address, text)
+        if isinstance(error, redis_errors.OutOfMemoryError) or text.startswith(_PASSING):
+            return TransientError(f"Redis at {self.address} refuses to write for now: {text}")
+        return TerminalError(f"Redis at {self.address} refuses a command: {text}")

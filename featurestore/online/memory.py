@@ -1,0 +1,80 @@
+"""The online store in memory: for tests, notebooks and materialize(). The fields and their bytes are those of Redis."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+
+import pyarrow as pa
+
+from featurestore.definitions.feature import FeatureOf
+from featurestore.definitions.view import FeatureView
+from featurestore.online.keys import Keys
+from featurestore.online.reader import plan_read, to_micros
+from featurestore.online.values import OnlineValue, Pushed, PutCounts
+from featurestore.online.writer import Encoded, encoded, newest_rows
+from featurestore.order import Order
+
+
+class MemoryOnlineStore:
+    """OnlineStore in this process; thread-safe, gone with the object."""
+
+    def __init__(self) -> None:
+        self._keys = Keys()
+        self._hashes: defaultdict[bytes, dict[bytes, bytes]] = defaultdict(dict)
+        self._pushed: dict[str, Pushed] = {}
+        self._lock = threading.Lock()
+
+    def push(self, view: FeatureView, rows: pa.Table, commit_seqs: Sequence[int]) -> PutCounts:
+        newest = newest_rows(rows)
+        counts = PutCounts(folded=rows.num_rows - newest.num_rows)
+        with self._lock:
+            for chunk in encoded(view, newest, self._keys):
+                counts += self._put(chunk)
+            before = self._listed(view)
+            listed = before.above.union(line for line in commit_seqs if line > before.position)
+            self._pushed[self._keys.position(view)] = Pushed(before.position, listed)
+        return counts
+
+    def pushed(self, view: FeatureView) -> Pushed:
+        with self._lock:
+            return self._listed(view)
+
+    def settle(self, view: FeatureView, lines: Sequence[int], *, above: int = 0) -> None:
+        with self._lock:
+            position, listed = (before := self._listed(view)).position, before.above
+            if position < above:
+                return
+            for line in lines:
+                if line > position:
+                    if line not in listed:
+                        break
+                    position = line
+            remaining = frozenset(line for line in listed if line > position)
+            self._pushed[self._keys.position(view)] = Pushed(position, remaining)
+
+    def read(
+        self, entity: str, entity_ids: Sequence[str], features: Sequence[FeatureOf], now: datetime
+    ) -> list[dict[str, OnlineValue]]:
+        plan, now_us = plan_read(self._keys, entity, features), to_micros(now)
+        with self._lock:
+            hashes = [self._hashes.get(plan.key(entity_id), {}) for entity_id in entity_ids]
+            return [plan.values([stored.get(field) for field in plan.fields], now_us) for stored in hashes]
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _listed(self, view: FeatureView) -> Pushed:
+        return self._pushed.get(self._keys.position(view), Pushed())
+
+    def _put(self, chunk: Encoded) -> PutCounts:
+        """What newest.lua does, row by row."""
+        order_name = chunk.fields[0][0]
+        names = [name for name, _ in chunk.fields]
+        written = 0
+        for key, *row in zip(chunk.keys.to_pylist(), *(column.to_pylist() for _, column in chunk.fields), strict=True):
+            stored = self._hashes[key].get(order_name)
+            if stored is None or Order.from_bytes(row[0]) >= Order.from_bytes(stored):
+                self._hashes[key].update(zip(names, row, strict=True))
+                written += 1
+        return PutCounts(written, chunk.rows - written, long_values=chunk.long_values)

@@ -1,0 +1,59 @@
+"""The online store: the newest value of every online feature, a cache of the log."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+from featurestore.definitions.feature import FeatureOf
+from featurestore.definitions.view import FeatureView
+from featurestore.online.values import OnlineValue, Pushed, PutCounts
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class OnlineStore(Protocol):
+    """What RedisOnlineStore and MemoryOnlineStore do alike.
+
+    Newest wins: whatever the order, number and concurrency of pushes, an entity's values of one view version are
+    those of the newest row pushed (featurestore.order). Pushing the same rows again changes nothing, except that it
+    fills features that were not online before.
+
+    The log comes first: rows are pushed once they are in the log, and a push says which ledger lines it carried. What
+    the log has and `pushed` does not list has to be pushed (again). The list belongs to the view version *and the set
+    of its online features*, so marking another feature online makes every line unlisted, and code that does not know
+    of that feature yet cannot hide lines from code that does.
+    """
+
+    def push(self, view: FeatureView, rows: "pa.Table", commit_seqs: Sequence[int]) -> PutCounts:
+        """Write the online features of `rows`, then list the ledger lines `commit_seqs` as pushed.
+
+        Rows are those of the log: HEAD columns and the view's. When it returns, both are in the store; when it
+        raises, any part of the values may be, and no line is listed. Safe to repeat.
+        """
+        ...
+
+    def pushed(self, view: FeatureView) -> Pushed:
+        """Which ledger lines of this view version are in the store."""
+        ...
+
+    def settle(self, view: FeatureView, lines: Sequence[int], *, above: int = 0) -> None:
+        """Shorten the list: move the position over the first of `lines` that are listed, never back.
+
+        `lines` are the commit_seqs of ALL ledger lines of the view version above `above`, ascending. Nothing moves if
+        the store's position is below `above` (it lost its content since the caller looked).
+        """
+        ...
+
+    def read(
+        self, entity: str, entity_ids: Sequence[str], features: Sequence[FeatureOf], now: datetime
+    ) -> list[dict[str, OnlineValue]]:
+        """The newest values by feature name, one mapping per entity id, in one round trip.
+
+        The values of one view are of one row. A value of exactly `max_age` is fresh.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the connections back; closing twice is harmless."""
+        ...

@@ -1,0 +1,59 @@
+"""What the online store answers: a value with its status, counts of a write, and what is already written."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+Scalar = str | int | float | bool
+
+
+class Status(StrEnum):
+    """What is known of a feature of an entity at the moment of the read."""
+
+    PRESENT = "PRESENT"
+    NULL = "NULL"  # the newest row says that there is no value
+    MISSING = "MISSING"  # no row has arrived
+    EXPIRED = "EXPIRED"  # the newest value is older than the feature's max_age
+
+
+# A Struct, because a read makes one per cell and a frozen dataclass takes six times as long to make.
+class OnlineValue(msgspec.Struct, frozen=True):
+    """The newest value of a feature; `value` is None unless the status is PRESENT."""
+
+    value: Scalar | None
+    status: Status
+    event_timestamp: datetime | None  # of the row, aware UTC; None if MISSING
+
+
+MISSING = OnlineValue(None, Status.MISSING, None)
+
+
+@dataclass(frozen=True, slots=True)
+class PutCounts:
+    """What became of pushed rows: each is exactly one of written, stale and folded."""
+
+    written: int = 0
+    stale: int = 0  # a newer row of the entity was there already
+    folded: int = 0  # a newer row of the entity was in the same push
+    long_values: int = 0  # fields too long for Redis' compact hashes; see codec.COMPACT_BYTES
+
+    def __add__(self, other: "PutCounts") -> "PutCounts":
+        return PutCounts(
+            self.written + other.written,
+            self.stale + other.stale,
+            self.folded + other.folded,
+            self.long_values + other.long_values,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """Which of a target's ledger lines are in the online store: all up to `position`, and those `above` it."""
+
+    position: int = 0
+    above: frozenset[int] = frozenset()
+
+    def __contains__(self, commit_seq: int) -> bool:
+        return commit_seq <= self.position or commit_seq in self.above

@@ -1,0 +1,250 @@
+"""Settings: frozen groups, read once at a process's entry point from FEATURESTORE_* variables.
+
+A variable's name is its path: `settings.kafka.brokers` is FEATURESTORE_KAFKA_BROKERS. Any variable may be given as
+FEATURESTORE_…_FILE instead, naming a file that holds the value (for secrets). What the environment does not set is
+taken from `platform.env` in the data directory, where `featurestore up` writes the addresses of what it started, and
+then from the defaults below.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from featurestore.errors import SettingsError
+
+PREFIX = "FEATURESTORE_"
+PLATFORM_ENV = "platform.env"  # in the data directory; written by `featurestore up`, mode 0600
+
+Group = TypeVar("Group")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaSettings:
+    """The brokers, and any client setting by its librdkafka name (FEATURESTORE_KAFKA_CLIENT_SASL_USERNAME=…)."""
+
+    brokers: str = "127.0.0.1:9092"
+    group: str = "featurestore-ingest"
+    group_protocol: str = "classic"  # or "consumer" (KIP-848)
+    start_at: str = "earliest"  # where a source starts on a topic that it has never read: earliest | latest
+    topic_partitions: int = 1  # of topics created by us
+    topic_replication: int = 1
+    client: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisSettings:
+    """The online store's Redis; the queues use the same unless `queue_url` is set."""
+
+    url: str = field(default="redis://127.0.0.1:6379/0", repr=False)
+    queue_url: str = field(default="", repr=False)
+    timeout_s: float = 5.0
+
+    @property
+    def queues(self) -> str:
+        return self.queue_url or self.url
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AzureSettings:
+    """The blob container that holds the models."""
+
+    connection_string: str = field(default="", repr=False)
+    container: str = "ai-models"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestSettings:
+    """When a batch is landed: at the first of rows, bytes and age."""
+
+    batch_rows: int = 100_000
+    batch_bytes: int = 32 * 2**20
+    batch_age_s: float = 5.0
+    pending_bytes: int = 2 * 2**30  # landed and not yet processed; above it, intake pauses
+    disk_reserve_bytes: int = 256 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrpcSettings:
+    """The upload service."""
+
+    address: str = "127.0.0.1:50051"
+    token: str = field(default="", repr=False)  # bearer token that clients must send; empty = none asked
+    threads: int = 8
+    max_upload_bytes: int = 16 * 2**30
+    max_open_uploads: int = 64
+    part_rows: int = 1_000_000
+    part_bytes: int = 128 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseSettings:
+    """The database service: group commit, readers and their bounds."""
+
+    group_rows: int = 200_000
+    group_bytes: int = 64 * 2**20
+    group_wait_ms: int = 5
+    queue_jobs: int = 10_000  # above it, producers wait
+    readers: int = 2
+    admitted_reads: int = 50
+    read_timeout_s: float = 30.0
+    read_rows: int = 1_000_000
+    read_bytes: int = 256 * 2**20
+    memory: str = "2GB"
+    adhoc_sql: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DagsterSettings:
+    """The sensors' pace; limits of runs and pools stand in dagster.yaml."""
+
+    run_interval_s: float = 10.0  # a run per source at most this often, unless much is pending
+    lanes: int = 2
+    run_rows: int = 2_000_000
+    run_batches: int = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneratorSettings:
+    """What the generator sends."""
+
+    events_per_s: float = 50.0  # 0 = as fast as it can
+    producers: int = 2
+    users: int = 500
+    file_every_s: float = 10.0
+    file_rows: int = 200
+    bad_share: float = 0.001  # of records that cannot be landed, so that dead letters are seen
+    seed: int = 0
+    max_events: int = 0  # 0 = no end
+    max_files: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything a process may be told from outside."""
+
+    data_dir: Path = Path(".featurestore")
+    project: str = "featurestore_dagster.features.project:PROJECT"
+    namespace: str = ""  # prefixes Redis keys, topics, consumer groups, the container and asset keys
+    metrics_port: int = 0  # of this process's /metrics and /health on loopback; 0 = none
+    log_level: str = "INFO"
+    kafka: KafkaSettings = KafkaSettings()
+    redis: RedisSettings = RedisSettings()
+    azure: AzureSettings = AzureSettings()
+    ingest: IngestSettings = IngestSettings()
+    grpc: GrpcSettings = GrpcSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    dagster: DagsterSettings = DagsterSettings()
+    generator: GeneratorSettings = GeneratorSettings()
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> "Settings":
+        """Read the settings of this process.
+
+        Raises:
+            SettingsError: a value is not of its type, a `_FILE` cannot be read, or a variable is unknown.
+        """
+        given = {name: value for name, value in env.items() if name.startswith(PREFIX)}
+        data_dir = Path(given.get(f"{PREFIX}DATA_DIR", str(cls.__dataclass_fields__["data_dir"].default)))
+        written = read_env_file(data_dir / PLATFORM_ENV)
+        # A file-borne value of the environment beats the platform's plain one, and the other way round.
+        hidden = {name.removesuffix("_FILE") for name in given} | {f"{name}_FILE" for name in given}
+        values = {**{name: value for name, value in written.items() if name not in hidden}, **given}
+        reader = _Reader(values)
+        settings = reader.group(cls, PREFIX)
+        reader.refuse_unknown()
+        return settings
+
+    @classmethod
+    def names(cls) -> frozenset[str]:
+        """Every variable that has a name of its own (those passed through to Kafka's client do not)."""
+        reader = _Reader({})
+        reader.group(cls, PREFIX)
+        return frozenset(name for name in reader.known if not name.endswith("_FILE"))
+
+    @property
+    def landing_dir(self) -> Path:
+        return self.data_dir / "landing"
+
+    @property
+    def database_file(self) -> Path:
+        return self.data_dir / "database" / "features.duckdb"
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.data_dir / "dagster"
+
+    def name(self, plain: str, separator: str = ":") -> str:
+        """`plain` inside this namespace: of a Redis key, topic, group, container."""
+        return f"{self.namespace}{separator}{plain}" if self.namespace else plain
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """Read NAME=VALUE lines; a missing file is empty."""
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        return {}
+    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    return {name.strip(): value.strip() for name, value in pairs}
+
+
+class _Reader:
+    """Takes groups out of variables and remembers which names it knows."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+        self.known: set[str] = set()
+        self._open: list[str] = []  # prefixes under which any name is allowed
+
+    def group(self, cls: type[Group], prefix: str) -> Group:
+        hints = get_type_hints(cls)
+        given: dict[str, Any] = {}
+        for one in fields(cls):  # type: ignore[arg-type]  # Group is always a dataclass here
+            kind, name = hints[one.name], f"{prefix}{one.name.upper()}"
+            if is_dataclass(kind):
+                given[one.name] = self.group(kind, f"{name}_")  # type: ignore[type-var]
+            elif kind == Mapping[str, str]:
+                self._open.append(f"{name}_")
+                given[one.name] = {
+                    key.removeprefix(f"{name}_").lower().replace("_", "."): value
+                    for key, value in self._values.items()
+                    if key.startswith(f"{name}_")
+                }
+            elif (text := self._text(name)) is not None:
+                given[one.name] = _parse(text, kind, name)
+        return cls(**given)
+
+    def refuse_unknown(self) -> None:
+        for name in self._values:
+            if name not in self.known and not name.startswith(tuple(self._open)):
+                near = get_close_matches(name, self.known, n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise SettingsError(f"{name} is not a setting{hint} (see .env.example)")
+
+    def _text(self, name: str) -> str | None:
+        self.known |= {name, f"{name}_FILE"}
+        if name in self._values:
+            return self._values[name]
+        path = self._values.get(f"{name}_FILE")
+        if path is None:
+            return None
+        try:
+            return Path(path).read_text().strip()
+        except OSError as error:
+            raise SettingsError(f"{name}_FILE: cannot read {path}: {error.strerror}") from error
+
+
+def _parse(text: str, kind: type, name: str) -> object:
+    if kind is bool:
+        if text.lower() not in {"true", "false", "1", "0", "yes", "no"}:
+            raise SettingsError(f"{name}: {text!r} is not true or false")
+        return text.lower() in {"true", "1", "yes"}
+    try:
+        value = kind(text)
+    except ValueError as error:
+        raise SettingsError(f"{name}: {text!r} is not {'a number' if kind is float else 'a whole number'}") from error
+    if kind in {int, float} and value < 0:
+        raise SettingsError(f"{name}: {text} is negative")
+    return value

@@ -1,0 +1,63 @@
+"""Bind every SQL of a view to its source's schema, in an empty DuckDB: mistakes show before any data does."""
+
+import re
+from difflib import get_close_matches
+
+import duckdb
+
+from featurestore.definitions.project import Project
+from featurestore.definitions.view import FeatureView
+from featurestore.errors import DefinitionError
+from featurestore.landing.batch import landed_schema
+from featurestore.transform.render import expressions
+from featurestore.transform.rows import prepared_rows
+
+# What may be cast to a declared type without losing anything that the declaration promises.
+_NUMBERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
+_FITS = {
+    "BIGINT": _NUMBERS,
+    "DOUBLE": _NUMBERS | {"DOUBLE", "FLOAT", "DECIMAL"},
+    "BOOLEAN": {"BOOLEAN"},
+    "VARCHAR": {"VARCHAR"},
+}
+
+
+def bind(project: Project) -> None:
+    """Check the SQL of every feature view.
+
+    Raises:
+        DefinitionError: naming view, expression and column, with the place in the SQL.
+    """
+    with duckdb.connect(":memory:", config={"python_enable_replacements": False}) as connection:
+        for view in project.feature_views:
+            _bind_view(connection, view)
+
+
+def _bind_view(connection: duckdb.DuckDBPyConnection, view: FeatureView) -> None:
+    empty = prepared_rows(view, landed_schema(view.source).empty_table())
+    connection.register("rows", empty)
+    for what, sql, wanted in expressions(view):
+        where = f"view {view.name!r}, {what}"
+        try:
+            found = str(connection.sql(f"SELECT ({sql}) FROM rows").types[0])
+        except duckdb.Error as error:
+            raise DefinitionError(f"{where}: {_explain(str(error), view, sql, empty.column_names)}") from error
+        kind = found.partition("(")[0]
+        if kind not in _FITS[wanted] | {'"NULL"', "NULL"}:
+            raise DefinitionError(
+                f"{where}: the expression is {found}, but {wanted} is declared; cast it or declare it so"
+            )
+    connection.unregister("rows")
+
+
+def _explain(message: str, view: FeatureView, sql: str, columns: list[str]) -> str:
+    """DuckDB's message; for an unknown column our own, with a caret under it."""
+    match = re.search(r'Referenced column "([^"]+)" not found', message)
+    if match is None:
+        return f"{message.splitlines()[0]}\n    {sql}"
+    unknown = match[1]
+    near = get_close_matches(unknown, columns, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(columns)}"
+    place = re.search(rf"\b{re.escape(unknown)}\b", sql)
+    caret = f"\n    {sql}\n    {' ' * place.start()}^" if place else ""
+    return f'column "{unknown}" is not in source {view.source.name!r}{hint}{caret}'

@@ -1,0 +1,144 @@
+"""Source rows → feature rows: pure, the same for live runs, backfills and tests."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import duckdb
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from featurestore.definitions.view import FeatureView
+from featurestore.errors import TerminalError
+from featurestore.landing.batch import TIMESTAMP, Batch, to_micros
+from featurestore.order import HEAD, tie
+from featurestore.transform.render import KEPT, MISSING_KEY, check_name, checks_sql, features_sql
+
+QUARANTINE = pa.schema(
+    [
+        pa.field("sequence", pa.int64(), nullable=False),
+        pa.field("event_timestamp", TIMESTAMP, nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("row", pa.string(), nullable=False),  # JSON
+    ]
+)
+
+_local = threading.local()
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureRows:
+    """What a view makes of a batch; every row in is exactly one of logged, quarantined and filtered."""
+
+    rows: pa.Table  # order.HEAD, then the view's columns
+    quarantined: pa.Table  # QUARANTINE
+    rows_in: int
+    filtered: int
+    warnings: Mapping[str, int]  # expectation → rows that missed it, though they are logged
+
+
+def feature_rows(view: FeatureView, table: pa.Table, batch: Batch) -> FeatureRows:
+    """Apply `view` to the landed rows of `batch`.
+
+    Raises:
+        TerminalError: an expression fails on these rows; the message names the view and says why.
+    """
+    rows = prepared_rows(view, table)
+    checks = _run(view, checks_sql(view), rows)
+    kept = _mask(checks, KEPT)
+    missing_key = _mask(checks, MISSING_KEY)
+    met = [_mask(checks, check_name(index)) for index in range(len(view.expect))]
+    refused = missing_key.copy()
+    for one, mask in zip(view.expect, met, strict=True):
+        if one.on_fail == "quarantine":
+            refused |= ~mask
+    logged = kept & ~refused
+    warned = {
+        one.sql: int((logged & ~mask).sum())
+        for one, mask in zip(view.expect, met, strict=True)
+        if one.on_fail == "warn"
+    }
+    return FeatureRows(
+        rows=_with_head(_run(view, features_sql(view), rows.filter(pa.array(logged, pa.bool_()))), view, batch),
+        quarantined=_quarantined(view, table, kept & refused, missing_key, met),
+        rows_in=table.num_rows,
+        filtered=int((~kept).sum()),
+        warnings={sql: count for sql, count in warned.items() if count},
+    )
+
+
+def prepared_rows(view: FeatureView, table: pa.Table) -> pa.Table:
+    """The landed rows as the view's SQL sees them: the timestamp under its own name, and the transform's columns."""
+    rows = table
+    if view.source.timestamp not in table.column_names:
+        rows = rows.append_column(view.source.timestamp, rows["event_timestamp"])
+    if view.transform is None:
+        return rows
+    transformed = view.transform(rows)
+    where = f"view {view.name!r}, transform {getattr(view.transform, '__name__', '?')}"
+    if transformed.num_rows != rows.num_rows or not transformed.column("sequence").equals(rows["sequence"]):
+        raise TerminalError(f"{where}: a transform adds columns; it must keep the rows and their order")
+    return transformed
+
+
+def _with_head(features: pa.Table, view: FeatureView, batch: Batch) -> pa.Table:
+    def constant(value: int) -> pa.Array:
+        return pa.array(np.full(features.num_rows, value, np.int64))
+
+    brought = {
+        "created_at": constant(to_micros(batch.created_at)).cast(TIMESTAMP),
+        "tie": constant(tie(batch.batch_id)),
+    }
+    columns = {name: brought[name] if name in brought else features[name] for name in HEAD}
+    return pa.table({**columns, **{column.name: features[column.name] for column in view.columns}})
+
+
+def _quarantined(
+    view: FeatureView, table: pa.Table, refused: np.ndarray, missing_key: np.ndarray, met: list[np.ndarray]
+) -> pa.Table:
+    places = np.flatnonzero(refused)
+    if not len(places):
+        return QUARANTINE.empty_table()
+    reasons: list[str] = []
+    for place in places:
+        failed = ["the entity's key is missing"] if missing_key[place] else []
+        failed += [
+            f"expectation not met: {one.sql}"
+            for one, mask in zip(view.expect, met, strict=True)
+            if one.on_fail == "quarantine" and not mask[place]
+        ]
+        reasons.append("; ".join(failed))
+    rows = table.take(pa.array(places, pa.int64()))
+    texts = [msgspec.json.encode(row).decode() for row in rows.drop_columns(["sequence"]).to_pylist()]
+    return pa.table(
+        {"sequence": rows["sequence"], "event_timestamp": rows["event_timestamp"], "reason": reasons, "row": texts},
+        schema=QUARANTINE,
+    )
+
+
+def _run(view: FeatureView, sql: str, rows: pa.Table) -> pa.Table:
+    connection = _connection()
+    connection.register("rows", rows)
+    try:
+        return connection.sql(sql).to_arrow_table()
+    except duckdb.Error as error:
+        raise TerminalError(f"view {view.name!r}: {error}") from error
+    finally:
+        connection.unregister("rows")
+
+
+def _connection() -> duckdb.DuckDBPyConnection:
+    """An empty DuckDB of this thread's own; expressions can reach nothing but the rows."""
+    if not hasattr(_local, "connection"):
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "python_enable_replacements": False,
+            "enable_external_access": False,
+            "lock_configuration": True,
+        }
+        _local.connection = duckdb.connect(":memory:", config=config)
+    return _local.connection
+
+
+def _mask(checks: pa.Table, name: str) -> np.ndarray:
+    return checks[name].to_numpy()

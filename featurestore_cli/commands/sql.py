@@ -1,0 +1,28 @@
+"""Ask the database service (read-only), e.g. featurestore sql "SELECT count(*) FROM features"."""
+
+import argparse
+
+from featurestore.database.client import QueueDatabase
+
+from featurestore.settings import Settings
+from featurestore_cli.output import emit, table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("query", help="one SELECT")
+    parser.add_argument("--json", action="store_true")
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    database = QueueDatabase(
+        settings.redis.queues, namespace=settings.namespace, timeout_s=settings.database.read_timeout_s
+    )
+    try:
+        rows = database.query_arrow(args.query)
+    finally:
+        database.close()
+    if args.json:
+        emit(rows.to_pylist())
+    else:
+        table([list(row.values()) for row in rows.to_pylist()], rows.column_names)
+    return 0

@@ -1,0 +1,71 @@
+"""The `featurestore` command: one verb per intent."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Protocol, cast
+
+from featurestore.errors import DatabaseBusyError, FeatureStoreError, StoreUnavailableError
+from featurestore.settings import Settings
+from featurestore_cli.output import complain
+
+DONE, FAILED, USAGE, NO_ANSWER = 0, 1, 2, 3
+
+# What `featurestore --help` prints; a command's module is imported when the command is called.
+COMMANDS = {
+    "up": "start the whole platform and show it",
+    "down": "stop it",
+    "status": "what runs, and what was counted",
+    "logs": "what a process wrote",
+    "doctor": "what is wrong, and what to do",
+    "run": "run one process in the foreground",
+    "get": "newest values of an entity, with ages and statuses",
+    "sql": "ask the database (read-only)",
+    "features": "what is declared",
+    "upload": "send a file to a source",
+    "dead-letters": "records that could not be landed",
+    "models": "which models can be served",
+}
+
+
+class Command(Protocol):
+    """A module of featurestore_cli.commands."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, args: argparse.Namespace, settings: Settings) -> int: ...
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code: 0 done, 1 failed, 2 wrong usage, 3 a service does not answer."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="featurestore", description="A feature store on Dagster.")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    named = next((word for word in words if not word.startswith("-")), None)
+    command: Command | None = None
+    for name, help_text in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=help_text, description=help_text)
+        if name == named:
+            command = cast(Command, import_module(f"featurestore_cli.commands.{name.replace('-', '_')}"))
+            command.add_arguments(subparser)
+    args = parser.parse_args(words)
+    assert command is not None  # argparse has refused everything else
+    try:
+        return command.run(args, Settings.from_env(os.environ))  # noqa: TID251  # the entry point
+    except (StoreUnavailableError, DatabaseBusyError) as error:
+        complain(f"error: {error}")
+        return NO_ANSWER
+    except FeatureStoreError as error:
+        complain(f"error: {error}")
+        return FAILED
+    except KeyboardInterrupt:
+        return FAILED
+    except BrokenPipeError:  # `featurestore … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""A program of the platform as a value, and what can be said of it from outside."""
+
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from featurestore.errors import TransientError
+
+Say = Callable[[str], None]  # takes a line about a step that takes long
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """What is started, and how one sees that it answers."""
+
+    name: str
+    command: tuple[str, ...]
+    answers: Callable[[], bool]  # returns within about a second, whatever the state of the program
+    address: str = ""
+    env: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)  # besides the starter's own
+    directory: Path | None = None
+    ready_within_s: float = 60.0
+    stop_within_s: float = 10.0
+
+
+class NotStartedError(TransientError):
+    """A program of the platform ended or stayed silent while it was waited for; carries the end of its log."""
+
+    def __init__(self, name: str, reason: str, log: Path) -> None:
+        self.name, self.reason, self.log = name, reason, log
+        lines = "".join(f"\n    {line}" for line in last_lines(log, 15))
+        super().__init__(f"{name} {reason}; the end of {log}:{lines or ' (nothing)'}")
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """The last lines of a log, read from its end; a missing one is empty."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - 400 * count))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return []
+    return lines[-count:] if count else []
+
+
+def listens(host: str, port: int, timeout_s: float = 0.5) -> bool:
+    """Whether something accepts connections there."""
+    try:
+        with socket.create_connection((host, port), timeout=timeout_s):
+            return True
+    except OSError:
+        return False
+
+
+def join_address(host: str, port: int) -> str:
+    """`host:port`, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

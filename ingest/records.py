@@ -1,0 +1,254 @@
+"""JSON records → rows in the landed schema, or rejections: by the source's declaration, and strictly.
+
+Nothing is coerced: "1" and true are not numbers, 1.0 is not a whole number; a whole number in a float column is taken
+if the float holds it exactly. msgspec checks types and ranges record by record, so that a bad record cannot touch its
+neighbours. What it lets pass is checked by column (`ingest.columns`); and names that stand twice in a record, of which
+it would take the last, by counting quotes: without repeated or unknown names there are exactly as many as the values
+need.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from operator import attrgetter
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+from msgspec import UNSET, Meta, UnsetType
+
+from featurestore.definitions.dtypes import ScalarType
+from featurestore.definitions.source import Source
+from featurestore.entity_id import entity_id
+from featurestore.errors import TerminalError
+from featurestore.landing.batch import EPOCH, TIMESTAMP, landed_schema
+from ingest.columns import LATEST, Door, Rejection, refused, short, without
+
+RECORD_BYTES = 1 << 20  # the largest record
+LARGEST_EXACT = 2.0**53  # from here on a float does not hold every whole number
+
+_INT64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+_TYPES: dict[ScalarType, Any] = {str: str, int: _INT64, float: float, bool: bool}
+_MICROS = {"s": 1_000_000, "ms": 1_000, "us": 1}  # of one tick of a numeric timestamp
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "datetime": "a time",
+    "object": "an object",
+    "array": "a list",
+}
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The good rows of some records in their order, and what is wrong with the others (`row` counts the records)."""
+
+    rows: pa.Table
+    rejections: tuple[Rejection, ...]
+    unknown_members: int  # dropped
+
+
+class JsonDecoder:
+    """Decodes the records of one source."""
+
+    def __init__(self, door: Door) -> None:
+        self._door, self._source = door, door.source
+        self._schema = landed_schema(door.source)
+        self._names = {door.source.timestamp, *door.source.columns}
+        self._parse = msgspec.json.Decoder(_record_type(door.source)).decode
+        columns = list(door.source.columns.values())
+        self._getters = [attrgetter(f"c{index}") for index in range(len(columns))]
+        self._optional = [index for index, column in enumerate(columns) if column.nullable]
+        needed = [column for column in columns if not column.nullable]
+        texts = sum(column.dtype is str for column in needed) + (door.source.timestamp_format == "rfc3339")
+        self._fewest_quotes = 2 * (1 + len(needed) + texts)
+
+    def decode(
+        self,
+        values: Sequence[bytes | None],
+        sequences: Sequence[int],
+        now: datetime,
+        keys: Sequence[bytes | None] = (),
+    ) -> Decoded:
+        """Decode some records, each into a row or a rejection; `keys`, where given, are their Kafka keys."""
+        records: list[Any] = []
+        good: list[int] = []
+        rejections: list[Rejection] = []
+        for place, value in enumerate(values):
+            if not value or len(value) > RECORD_BYTES:
+                rejections.append(Rejection(place, f"larger than {RECORD_BYTES} bytes" if value else "no value"))
+                continue
+            try:
+                records.append(self._parse(value))
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                rejections.append(Rejection(place, short(_reason(error))))
+            else:
+                good.append(place)
+        if rejections:
+            values, sequences, keys = _pick(values, good), _pick(sequences, good), _pick(keys, good)
+        columns = [list(map(getter, records)) for getter in self._getters]
+        table = self._table([record.time for record in records], columns, sequences)
+        texts = [value or b"" for value in values]  # every one has a value by now
+        unknown_members, repeated = self._check_names(columns, texts)
+        found: dict[int, Rejection] = {}
+        for one in (
+            *repeated,
+            *refused(table, self._door, now),
+            *self._inexact(table, texts),
+            *self._misplaced(table, keys),
+        ):
+            found.setdefault(one.row, one)
+        rejections += [replace(one, row=good[one.row]) for one in found.values()]
+        rejections.sort(key=lambda one: one.row)
+        return Decoded(without(table, found), tuple(rejections), unknown_members)
+
+    def _table(self, times: list[Any], columns: list[list[Any]], sequences: Sequence[int]) -> pa.Table:
+        if self._source.timestamp_format == "rfc3339":
+            micros = pa.array([time - EPOCH for time in times], pa.duration("us"))
+        else:
+            tick = _MICROS[self._source.timestamp_format]
+            micros = pa.array([round(time * tick) for time in times], pa.int64())
+        arrays = [pa.array(sequences, pa.int64()), micros.view(TIMESTAMP)]
+        for column, field in zip(columns, list(self._schema)[len(arrays) :], strict=True):
+            values = [None if value is UNSET else value for value in column] if field.nullable else column
+            arrays.append(pa.array(values, field.type))
+        return pa.Table.from_arrays(arrays, schema=self._schema)
+
+    def _check_names(self, columns: list[list[Any]], texts: list[bytes]) -> tuple[int, list[Rejection]]:
+        """How many members are not declared, and which records have a name twice."""
+        optional = 0
+        for index in self._optional:
+            present = [value for value in columns[index] if value is not UNSET]
+            optional += 2 * len(present) + 2 * sum(isinstance(value, str) for value in present)
+        if b"".join(texts).count(b'"') == len(texts) * self._fewest_quotes + optional:
+            return 0, []
+        unknown_members, repeated = 0, list[Rejection]()
+        for row, text in enumerate(texts):
+            values = [columns[index][row] for index in self._optional]
+            present = [value for value in values if value is not UNSET]
+            quotes = 2 * len(present) + 2 * sum(isinstance(value, str) for value in present)
+            if text.count(b'"') != self._fewest_quotes + quotes:
+                try:
+                    unknown_members += len(_unrepeated(text) - self._names)
+                except (_RepeatedError, UnicodeDecodeError, RecursionError) as error:
+                    repeated.append(Rejection(row, short(_reason(error))))
+        return unknown_members, repeated
+
+    def _inexact(self, table: pa.Table, texts: list[bytes]) -> Iterator[Rejection]:
+        """Whole numbers that a float column would change."""
+        for column in self._source.columns.values():
+            if column.dtype is float:
+                values = table[column.name]
+                ends = pc.min_max(values).as_py()
+                if ends["min"] is None or -LARGEST_EXACT < ends["min"] <= ends["max"] < LARGEST_EXACT:
+                    continue
+                for row in pc.indices_nonzero(pc.greater_equal(pc.abs(values), LARGEST_EXACT)).to_pylist():
+                    number = bytes(_members(texts[row])[column.name])
+                    if number.lstrip(b"-").isdigit() and int(number) != int(values[row].as_py()):
+                        yield Rejection(row, f"{column.name}: a float does not hold this whole number exactly")
+
+    def _misplaced(self, table: pa.Table, keys: Sequence[bytes | None]) -> Iterator[Rejection]:
+        """Records whose Kafka key is not their entity's: their order would not be kept."""
+        columns = self._door.message_key
+        if not keys or not columns:
+            return
+        given = pa.array(keys, pa.binary())
+        if len(columns) == 1:
+            own = pc.cast(table[columns[0]], pa.string())
+        else:
+            rows = zip(*(table[column].to_pylist() for column in columns), strict=True)
+            own = pa.array([_entity_text(row) for row in rows], pa.string())
+        same = pc.fill_null(pc.equal(given, pc.cast(own, pa.binary())), False)
+        misplaced = pc.and_(pc.is_valid(given), pc.invert(same))
+        if pc.any(misplaced).as_py():
+            for row in pc.indices_nonzero(misplaced).to_pylist():
+                yield Rejection(row, f"the Kafka key is not the text of {', '.join(columns)}")
+
+
+class _RepeatedError(Exception):
+    """A name stands twice in a record."""
+
+
+def _unrepeated(text: bytes) -> set[str]:
+    """The names of a valid record's members, all of them different."""
+    text.decode()  # msgspec does not look into texts that it skips
+    members = _members(text)
+    if text.count(b'"') - b"".join(members.values()).count(b'"') != 2 * len(members):
+        names: list[str] = []
+        # Called for every object, the record itself last.
+        json.loads(text, object_pairs_hook=lambda pairs: names.__setitem__(slice(None), [name for name, _ in pairs]))
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise _RepeatedError(twice)
+    return set(members)
+
+
+def _record_type(source: Source) -> type[msgspec.Struct]:
+    """A struct with `time` and a field per column; c0, c1, … because a column may be called `class`."""
+    fields: list[Any] = [("time", _time_type(source))]
+    optional: list[Any] = []
+    for index, column in enumerate(source.columns.values()):
+        kind = _TYPES[column.dtype]
+        if column.nullable:
+            optional.append((f"c{index}", kind | None | UnsetType, UNSET))
+        else:
+            fields.append((f"c{index}", kind))
+    names = {"time": source.timestamp} | {f"c{index}": name for index, name in enumerate(source.columns)}
+    return msgspec.defstruct(
+        "Record",
+        fields + optional,
+        rename=names,
+        gc=False,
+        forbid_unknown_fields=source.unknown_fields == "reject",
+    )
+
+
+def _time_type(source: Source) -> Any:
+    if source.timestamp_format == "rfc3339":
+        return Annotated[datetime, Meta(tz=True)]
+    last = int(LATEST.timestamp()) * 1_000_000 // _MICROS[source.timestamp_format] - 1
+    kind = float if source.timestamp_format == "s" else int  # seconds often have a fraction
+    return Annotated[kind, Meta(ge=0, le=last)]
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, with the name of the column where there is one."""
+    if isinstance(error, _RepeatedError):
+        return f"{error}: stands twice in the record"
+    if isinstance(error, UnicodeDecodeError):
+        return "not valid UTF-8"
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    text = str(error)
+    if name := re.fullmatch(r"Object (missing required|contains unknown) field `(.*)`", text, re.DOTALL):
+        return f"{name[2]}: {'missing' if name[1].startswith('missing') else 'not declared'}"
+    what, _, path = text.partition(" - at `")
+    where = f"{path.removeprefix('$.').removesuffix('`')}: " if path else ""
+    if kinds := re.fullmatch(r"Expected `([^`]+)`, got `([^`]+)`", what):
+        wanted = " or ".join(_WORDS.get(kind, kind) for kind in kinds[1].split(" | "))
+        return f"{where}{_WORDS.get(kinds[2], kinds[2])}, not {wanted}" if kinds[2] != "null" else f"{where}missing"
+    if "timezone" in what:
+        return f"{where}the time has no zone"
+    if "RFC3339" in what:
+        return f"{where}not an RFC 3339 time"
+    if "out of range" in what or what.startswith("Expected `"):
+        return f"{where}out of range"
+    return "the JSON is cut, or a text holds half a surrogate pair" if "truncated" in what else what
+
+
+def _entity_text(values: tuple[object, ...]) -> str | None:
+    try:
+        return entity_id(values)
+    except TerminalError:
+        return None
+
+
+def _pick(items: Sequence[Item], places: Sequence[int]) -> Sequence[Item]:
+    return [items[place] for place in places] if items else items

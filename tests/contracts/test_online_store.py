@@ -1,0 +1,285 @@
+"""What every online store does alike; over memory and over a real Redis."""
+
+from collections.abc import Generator
+from datetime import timedelta
+from itertools import permutations
+
+import pytest
+
+from featurestore.errors import DefinitionError
+from featurestore.online.memory import MemoryOnlineStore
+from featurestore.online.redis_store import RedisOnlineStore
+from featurestore.online.store import OnlineStore
+from featurestore.online.values import Pushed, PutCounts, Status
+from featurestore.order import Order
+from tests.featurestore.online.examples import ACTIVITY, EPOCH, FEATURES, NOW, NOW_US, order, row, table, view
+
+LARGEST = 2**63 - 1
+
+
+@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.services)])
+def store(request: pytest.FixtureRequest) -> Generator[OnlineStore]:
+    if request.param == "memory":
+        one: OnlineStore = MemoryOnlineStore()
+    else:
+        one = RedisOnlineStore(request.getfixturevalue("redis_url"))
+    yield one
+    one.close()
+
+
+def score(store: OnlineStore, entity_id: str = "1") -> object:
+    [found] = store.read("user", [entity_id], FEATURES, NOW)
+    return found["score"].value
+
+
+def put(store: OnlineStore, place: Order, value: float, entity_id: str = "1") -> PutCounts:
+    return store.push(ACTIVITY, table([row(entity_id, place, score=value)]), [])
+
+
+# ---- newest wins
+
+
+PLACES = (
+    order(-9, 0, 5, "a"),
+    order(-3, -2, 9, "a"),
+    order(-3, -1, 1, "a"),  # a correction: the same event, known later
+    order(-3, -1, 2, "a"),  # the same event and time, later in the source
+)
+
+
+@pytest.mark.parametrize("arrival", list(permutations(range(len(PLACES)))))
+def test_the_newest_row_wins_in_any_order_of_arrival(store: OnlineStore, arrival: tuple[int, ...]) -> None:
+    for position in arrival:
+        put(store, PLACES[position], float(position))
+    assert score(store) == 3.0
+
+
+@pytest.mark.parametrize("arrival", list(permutations(range(len(PLACES)))))
+def test_the_newest_row_wins_within_one_push(store: OnlineStore, arrival: tuple[int, ...]) -> None:
+    rows = [row("1", PLACES[position], score=float(position)) for position in arrival]
+    assert store.push(ACTIVITY, table(rows), []) == PutCounts(written=1, folded=3)
+    assert score(store) == 3.0
+
+
+def test_the_tie_decides_between_batches(store: OnlineStore) -> None:
+    one, other = sorted((order(batch="x"), order(batch="y")))
+    assert put(store, other, 2.0) == PutCounts(written=1)
+    assert put(store, one, 1.0) == PutCounts(stale=1)
+    assert score(store) == 2.0
+
+
+def test_orders_that_differ_by_the_least_are_told_apart(store: OnlineStore) -> None:
+    biggest = 2**53
+    put(store, Order(NOW_US, NOW_US, biggest - 1, 0), 1.0)
+    assert put(store, Order(NOW_US, NOW_US, biggest, 0), 2.0) == PutCounts(written=1)
+    assert put(store, Order(NOW_US, NOW_US, biggest - 1, 2**52 - 1), 3.0) == PutCounts(stale=1)
+    assert score(store) == 2.0
+
+
+def test_an_order_that_is_not_exact_is_refused(store: OnlineStore) -> None:
+    with pytest.raises(ValueError, match="exactly"):
+        put(store, Order(NOW_US, NOW_US, 2**53 + 2, 0), 1.0)
+
+
+def test_times_before_1970_are_ordered(store: OnlineStore) -> None:
+    put(store, Order(-5, 0, 0, 0), 1.0)
+    assert put(store, Order(-6, 0, 0, 0), 2.0) == PutCounts(stale=1)
+    [found] = store.read("user", ["1"], FEATURES, NOW)
+    assert found["score"].event_timestamp == EPOCH - timedelta(microseconds=5)
+
+
+def test_the_same_rows_again_change_nothing(store: OnlineStore) -> None:
+    for _ in range(2):
+        assert put(store, order(), 1.0) == PutCounts(written=1)
+    assert score(store) == 1.0
+
+
+def test_a_large_push_is_whole(store: OnlineStore) -> None:
+    rows = [row(str(n % 2_500), order(-n), score=float(n)) for n in range(5_000)]
+    assert store.push(ACTIVITY, table(rows), []) == PutCounts(written=2_500, folded=2_500)
+    found = store.read("user", [str(n) for n in range(2_500)], FEATURES, NOW)
+    assert [one["score"].value for one in found] == [float(n) for n in range(2_500)]
+
+
+# ---- versions and features
+
+
+def test_versions_are_apart(store: OnlineStore) -> None:
+    second = view(version=2)
+    store.push(second, table([row("1", order(5), score=2.0)]), [7])
+    put(store, order(1), 1.0)
+    [found] = store.read("user", ["1"], [second["score"]], NOW)
+    assert (score(store), found["score"].value) == (1.0, 2.0)
+    assert 7 in store.pushed(second)
+    assert 7 not in store.pushed(ACTIVITY)
+
+
+def test_two_versions_of_a_feature_in_one_read_are_refused(store: OnlineStore) -> None:
+    with pytest.raises(DefinitionError, match="'score' is asked for twice"):
+        store.read("user", ["1"], [ACTIVITY["score"], view(version=2)["score"]], NOW)
+
+
+def test_a_feature_newly_online_is_filled_by_the_same_rows(store: OnlineStore) -> None:
+    rows = table([row("1", order(), score=1.0, clicks=4)])
+    store.push(view("score"), rows, [1])
+    [before] = store.read("user", ["1"], FEATURES, NOW)
+    assert (before["score"].value, before["clicks"].status) == (1.0, Status.MISSING)
+    assert 1 not in store.pushed(view("score", "clicks"))  # so it will be pushed again
+    assert store.push(view("score", "clicks"), rows, [1]) == PutCounts(written=1)
+    [after] = store.read("user", ["1"], FEATURES, NOW)
+    assert (after["score"].value, after["clicks"].value) == (1.0, 4)
+
+
+def test_a_writer_that_does_not_know_a_feature_leaves_no_older_value_behind(store: OnlineStore) -> None:
+    store.push(view("score", "clicks"), table([row("1", order(1), score=1.0, clicks=4)]), [1])
+    newer = table([row("1", order(2), score=2.0, clicks=5)])
+    store.push(view("score"), newer, [2])
+    [found] = store.read("user", ["1"], FEATURES, NOW)
+    assert (found["score"].value, found["clicks"].status) == (2.0, Status.MISSING)
+    assert 2 not in store.pushed(view("score", "clicks"))
+    store.push(view("score", "clicks"), newer, [2])
+    [healed] = store.read("user", ["1"], FEATURES, NOW)
+    assert healed["clicks"].value == 5
+
+
+# ---- values and statuses
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("score", 0.1 + 0.2),
+        ("score", -0.0),
+        ("score", float("inf")),
+        ("score", 5e-324),
+        ("clicks", LARGEST),
+        ("clicks", -LARGEST - 1),
+        ("clicks", 2**53 + 1),
+        ("is_new", True),
+        ("is_new", False),
+        ("city", ""),
+        ("city", "Zürich\r\n$5\r\n\0"),
+        ("city", "x" * 10_000),
+    ],
+)
+def test_a_value_comes_back_as_it_was(store: OnlineStore, name: str, value: object) -> None:
+    store.push(ACTIVITY, table([row("1", order(-60), **{name: value})]), [])
+    [found] = store.read("user", ["1"], FEATURES, NOW)
+    assert repr(found[name].value) == repr(value)
+    assert (found[name].status, found[name].event_timestamp) == (Status.PRESENT, NOW - timedelta(seconds=60))
+
+
+def test_a_number_that_is_none_comes_back(store: OnlineStore) -> None:
+    put(store, order(), float("nan"))
+    assert str(score(store)) == "nan"
+
+
+def test_the_newest_rows_null_is_null(store: OnlineStore) -> None:
+    put(store, order(1), 1.0)
+    store.push(ACTIVITY, table([row("1", order(2), city="Rome"), row("2", order(2), score=3.0)]), [])
+    [first, second] = store.read("user", ["1", "2"], FEATURES, NOW)
+    assert {name: (one.value, one.status.value) for name, one in first.items()} == {
+        "score": (None, "NULL"), "clicks": (None, "NULL"), "is_new": (None, "NULL"), "city": ("Rome", "PRESENT"),
+    }  # fmt: skip
+    assert second["score"].value == 3.0
+
+
+def test_an_unknown_entity_is_missing(store: OnlineStore) -> None:
+    put(store, order(), 1.0)
+    known, unknown = store.read("user", ["1", "2"], FEATURES, NOW)
+    assert known["score"].status is Status.PRESENT
+    assert {(one.value, one.status, one.event_timestamp) for one in unknown.values()} == {(None, Status.MISSING, None)}
+
+
+def test_an_age_of_exactly_max_age_is_fresh(store: OnlineStore) -> None:
+    aging = view(max_age="1h")
+    store.push(aging, table([row("1", order(), score=1.0)]), [])
+    edge, microsecond = NOW + timedelta(hours=1), timedelta(microseconds=1)
+    [fresh] = store.read("user", ["1"], [aging["score"]], edge)
+    [old] = store.read("user", ["1"], [aging["score"]], edge + microsecond)
+    [ageless] = store.read("user", ["1"], FEATURES, edge + microsecond)
+    assert (fresh["score"].value, fresh["score"].status) == (1.0, Status.PRESENT)
+    assert (old["score"].value, old["score"].status, old["score"].event_timestamp) == (None, Status.EXPIRED, NOW)
+    assert ageless["score"].value == 1.0
+
+
+def test_a_value_of_the_future_is_fresh(store: OnlineStore) -> None:
+    aging = view(max_age="1h")
+    store.push(aging, table([row("1", order(60), score=1.0)]), [])
+    [found] = store.read("user", ["1"], [aging["score"]], NOW)
+    assert found["score"].status is Status.PRESENT
+
+
+def test_values_come_in_the_order_they_were_asked_for(store: OnlineStore) -> None:
+    second = view(version=2)
+    asked = [second["city"], ACTIVITY["clicks"], second["score"]]
+    [found] = store.read("user", ["1"], asked, NOW)
+    assert list(found) == ["city", "clicks", "score"]
+
+
+@pytest.mark.parametrize("entity_id", ["a b", "}", "{x}", "ü|\\|", "\r\n", "1" * 2_000])
+def test_any_text_identifies_an_entity(store: OnlineStore, entity_id: str) -> None:
+    put(store, order(), 1.0, entity_id)
+    put(store, order(), 2.0, f"{entity_id}x")
+    assert score(store, entity_id) == 1.0
+
+
+def test_nothing_asked_is_nothing_answered(store: OnlineStore) -> None:
+    assert store.read("user", [], FEATURES, NOW) == []
+    assert store.read("user", ["1", "2"], [], NOW) == [{}, {}]
+
+
+def test_the_same_entity_twice_is_answered_twice(store: OnlineStore) -> None:
+    put(store, order(), 1.0)
+    assert [one["score"].value for one in store.read("user", ["1", "1"], FEATURES, NOW)] == [1.0, 1.0]
+
+
+# ---- which lines are pushed
+
+
+def settle_from(store: OnlineStore, *lines: int) -> Pushed:
+    store.settle(ACTIVITY, lines)
+    return store.pushed(ACTIVITY)
+
+
+LINE = 1_790_000_000_000_000  # a commit_seq of our time; one more must be told from it
+
+
+def test_a_line_without_rows_is_listed(store: OnlineStore) -> None:
+    assert store.push(ACTIVITY, table([]), [LINE]) == PutCounts()
+    assert store.pushed(ACTIVITY) == Pushed(0, frozenset({LINE}))
+
+
+def test_the_position_moves_over_listed_lines_only(store: OnlineStore) -> None:
+    lines = [LINE + n for n in range(4)]
+    store.push(ACTIVITY, table([]), [lines[0], lines[1], lines[3]])
+    assert settle_from(store, *lines) == Pushed(lines[1], frozenset({lines[3]}))
+    assert [line in store.pushed(ACTIVITY) for line in lines] == [True, True, False, True]
+    store.push(ACTIVITY, table([]), [lines[2]])
+    assert settle_from(store, *lines) == Pushed(lines[3], frozenset())
+
+
+def test_the_position_never_moves_back(store: OnlineStore) -> None:
+    store.push(ACTIVITY, table([]), [LINE, LINE + 1])
+    assert settle_from(store, LINE, LINE + 1).position == LINE + 1
+    store.push(ACTIVITY, table([]), [LINE])
+    assert settle_from(store, LINE) == Pushed(LINE + 1, frozenset())
+
+
+def test_a_list_of_lines_that_begins_above_the_position_moves_nothing(store: OnlineStore) -> None:
+    store.push(ACTIVITY, table([]), [LINE + 5])  # the store was emptied after the caller saw the position LINE + 4
+    store.settle(ACTIVITY, [LINE + 5], above=LINE + 4)
+    assert store.pushed(ACTIVITY) == Pushed(0, frozenset({LINE + 5}))
+
+
+def test_lines_in_the_tens_of_thousands(store: OnlineStore) -> None:
+    lines = list(range(LINE, LINE + 12_000))
+    store.push(ACTIVITY, table([]), lines[:11_000])
+    assert settle_from(store, *lines) == Pushed(lines[10_999], frozenset())
+
+
+def test_views_without_online_features_are_listed_too(store: OnlineStore) -> None:
+    offline = view("none")
+    assert store.push(offline, table([row("1", order(), score=1.0)]), [LINE]) == PutCounts()
+    assert LINE in store.pushed(offline)
+    assert score(store) is None

@@ -1,0 +1,143 @@
+"""A declaration that cannot work fails where it stands, with a message that says what to change."""
+
+import re
+from collections.abc import Callable
+
+import pyarrow as pa
+import pytest
+
+import featurestore as fs
+from featurestore.definitions.project import load_project
+from featurestore.errors import SettingsError, UnknownFeatureError
+from featurestore_dagster.features import user
+from featurestore_dagster.features.project import PROJECT
+from featurestore_dagster.features.user import CREDIT_PROFILE, PROFILES, USER, USER_ACTIVITY, USER_EVENTS
+
+MERCHANT = fs.Entity("merchant", key="merchant_id")
+
+
+def view(*features: fs.Feature | fs.Aggregation, version: int = 1, name: str = "v", where: str = "true") -> fs.FeatureView:
+    return fs.FeatureView(name, USER, PROFILES, features or [fs.Feature("age_years", int)], version=version, where=where)
+
+
+@pytest.mark.parametrize(
+    ("declare", "message"),
+    [
+        (lambda: CREDIT_PROFILE["age_year"], "view 'credit_profile' has no feature 'age_year'; did you mean 'age_years'?"),
+        (
+            lambda: fs.FeatureView("x", MERCHANT, PROFILES, [fs.Feature("debt", float)]),
+            "view 'x': source 'profiles' has no column 'merchant_id', the key of entity 'merchant'; "
+            "it has user_id, income, debt, age_years",
+        ),
+        (
+            lambda: fs.Aggregation("clicks", "count", windows=("1w",)),
+            "aggregation 'clicks', windows: '1w' is not a duration; write a number and s, m, h or d, e.g. '7d'",
+        ),
+        (lambda: fs.Aggregation("clicks", "count", windows=()), "aggregation 'clicks' has no windows"),
+        (lambda: fs.Aggregation("clicks", "count", windows=("10s",)), "window '10s' is shorter than 24s"),
+        (lambda: fs.Aggregation("clicks", "median", windows=("1h",)), "'median' is not one of count, sum"),
+        (
+            lambda: fs.Project((view(),), (fs.Model("m", [view()["age_years"]]),)),
+            "model 'm' expects feature 'age_years', which is not online; set online=True in view 'v'",
+        ),
+        (
+            lambda: fs.Project((view(name="a"), view(name="b"))),
+            "feature 'age_years' is declared in view 'a' and in view 'b'; a feature's name is unique in the store",
+        ),
+        (lambda: fs.Project((view(), view(where="false"))), "the project declares view 'v v1' twice"),
+        (
+            lambda: fs.Project((view(), view(fs.Feature("age_years", float), version=2))),
+            "a feature has one type for ever",
+        ),
+        (lambda: fs.Entity("User", key="user_id"), "a name is lower_snake_case"),
+        (lambda: fs.Feature("tie", int), "the name is taken by a column of the log"),
+        (lambda: fs.KafkaSource("s", timestamp="t", schema={"t": int}), "'t' is the timestamp; leave it out of the schema"),
+        (lambda: fs.KafkaSource("s", timestamp="t", schema={"x": bytes}), "is not one of str, int, float, bool"),
+        (lambda: view(fs.Feature("f", int), fs.Feature("f", int)), "declares feature 'f' twice"),
+        (lambda: fs.Model("m", []), "model 'm' expects no features"),
+    ],
+)
+def test_mistakes_are_named(declare: Callable[[], object], message: str) -> None:
+    with pytest.raises(fs.DefinitionError, match=re.escape(message)):
+        declare()
+
+
+def test_an_aggregation_makes_a_feature_per_window() -> None:
+    names = [feature.name for feature in USER_ACTIVITY.all_features]
+    assert names == ["last_action", "clicks_10m", "clicks_1h", "clicks_7d", "spend_7d"]
+    assert [(column.name, column.dtype) for column in USER_ACTIVITY.columns] == [
+        ("last_action", str),
+        ("clicks", bool),
+        ("spend", float),
+    ]
+
+
+def test_a_project_finds_what_its_files_name() -> None:
+    project = fs.Project.from_modules(user)
+    assert project == PROJECT
+    assert [source.name for source in project.sources] == ["profiles", "user_events"]
+    assert [one.name for one in project.views_of(USER_EVENTS)] == ["user_activity", "user_action"]
+    assert project.find("clicks_7d") == USER_ACTIVITY["clicks_7d"]
+    assert project.find("credit_profile") == CREDIT_PROFILE
+
+
+def test_a_feature_of_text_is_suggested() -> None:
+    with pytest.raises(UnknownFeatureError, match="did you mean 'clicks_7d'"):
+        PROJECT.find("clicks_8d")
+
+
+def add_one(rows: pa.Table) -> pa.Table:
+    """A transform."""
+    return rows.append_column("one", rows["sequence"])
+
+
+def add_one_again(rows: pa.Table) -> pa.Table:
+    # The same, called and laid out otherwise.
+    return rows.append_column(
+        "one",
+        rows["sequence"],
+    )
+
+
+def add_two(rows: pa.Table) -> pa.Table:
+    return rows.append_column("two", rows["sequence"])
+
+
+def transformed(transform: Callable[[pa.Table], pa.Table], *expect: fs.Expectation, online: bool = False) -> fs.FeatureView:
+    return fs.FeatureView(
+        "v", USER, PROFILES, [fs.Feature("age_years", int, online=online)], transform=transform, expect=expect
+    )
+
+
+def test_the_digest_is_of_what_changes_the_rows() -> None:
+    same = [
+        transformed(add_one),
+        transformed(add_one_again),
+        transformed(add_one, online=True),
+        transformed(add_one, fs.Expectation("debt > 0", on_fail="warn")),
+    ]
+    others = [
+        transformed(add_two),
+        transformed(add_one, fs.Expectation("debt > 0")),
+        view(),
+        view(where="debt > 0"),
+        view(fs.Feature("age_years", int, "age_years + 1")),
+    ]
+    assert len({one.digest for one in same}) == 1
+    assert len({one.digest for one in [*same, *others]}) == 1 + len(others)
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("no_such_module:PROJECT", "there is no module 'no_such_module'"),
+        ("featurestore_dagster.features.user:PROJECT", "has no Project called 'PROJECT'"),
+    ],
+)
+def test_a_project_that_is_not_there_is_named(reference: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        load_project(reference)
+
+
+def test_a_project_is_loaded_by_its_reference() -> None:
+    assert load_project("featurestore_dagster.features.project:PROJECT") is PROJECT

@@ -1,0 +1,75 @@
+"""Real services for tests, on free ports and in temporary directories."""
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from featurestore_cli.stack.azurite import AzuriteServer
+from featurestore_cli.stack.kafka import KafkaBroker, own_hosts
+from featurestore_cli.stack.ports import free_port
+from featurestore_cli.stack.processes import Child, start
+from featurestore_cli.stack.redis import RedisServer
+from featurestore_cli.stack.service import Program
+
+AZURITE_KEY = "dGVzdHMgb2YgdGhlIGZlYXR1cmUgc3RvcmUsIG5vIHNlY3JldA=="
+
+
+@dataclass(frozen=True)
+class Kafka:
+    brokers: str
+    child: Child
+
+
+@dataclass(frozen=True)
+class Redis:
+    url: str
+    child: Child
+
+
+@dataclass(frozen=True)
+class Azurite:
+    connection_string: str
+    child: Child
+
+
+@contextmanager
+def running(program: Program, logs: Path) -> Generator[Child]:
+    """Start a program, wait until it answers, stop it at the end."""
+    child = start(program, logs, os.environ)
+    try:
+        child.wait_ready()
+        yield child
+    finally:
+        child.stop()
+
+
+@contextmanager
+def kafka_broker(home: Path) -> Generator[Kafka]:
+    """A broker in `home`; a second one on the same directory finds the topics of the first."""
+    taken: set[int] = set()
+    broker = KafkaBroker(
+        home=home / "kafka",
+        ports={host: free_port(taken=taken) for host in own_hosts()},
+        controller_port=free_port(taken=taken),
+    )
+    with running(broker.program(os.environ, print), home / "logs") as child:
+        # One address: what stands first is what clients are given in production too.
+        yield Kafka(brokers=broker.brokers.split(",")[0], child=child)
+
+
+@contextmanager
+def redis_process(home: Path, *, port: int = 0) -> Generator[Redis]:
+    """A Redis in `home`, with a password."""
+    server = RedisServer(home=home / "redis", port=port or free_port(), password="for-tests")
+    with running(server.program(os.environ), home / "logs") as child:
+        yield Redis(url=server.url, child=child)
+
+
+@contextmanager
+def azurite_process(home: Path) -> Generator[Azurite]:
+    """An Azurite in `home`."""
+    server = AzuriteServer(home=home / "azurite", port=free_port(), key=AZURITE_KEY)
+    with running(server.program(os.environ, home / "logs", print), home / "logs") as child:
+        yield Azurite(connection_string=server.connection_string, child=child)

@@ -1,0 +1,45 @@
+"""Fail when something that is generated is not what its source gives: protobuf code, the lock file."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from generate_protobuf import TREE, generate
+
+LOCK = "requirements.lock"
+# The same options as `make lock`; without --upgrade the versions in the lock are kept as long as they fit.
+COMPILE = "pip compile --universal --generate-hashes --no-header --no-emit-index-url --no-strip-extras --all-extras"
+
+
+def stale_protobuf(scratch: Path) -> list[str]:
+    return [
+        f"{path} is not what proto/ gives; run `make proto`"
+        for path in generate(scratch)
+        if (TREE / path).read_bytes() != (scratch / path).read_bytes()
+    ]
+
+
+def stale_lock(scratch: Path) -> list[str]:
+    shutil.copy(TREE / LOCK, scratch / LOCK)
+    uv = Path(sys.executable).with_name("uv")
+    subprocess.run(
+        [uv, *COMPILE.split(), "--python-version", "3.11", "--quiet", "pyproject.toml", "-o", scratch / LOCK],
+        cwd=TREE,
+        check=True,
+    )
+    fresh = (scratch / LOCK).read_text() == (TREE / LOCK).read_text()
+    return [] if fresh else [f"{LOCK} does not fit pyproject.toml; run `make lock`"]
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as directory:
+        problems = stale_protobuf(Path(directory)) + stale_lock(Path(directory))
+    for problem in problems:
+        sys.stderr.write(f"error: {problem}\n")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
