@@ -1,15 +1,19 @@
 """One connection to Redis at a time, with hand-built frames, errors that say what to do, and no silent reconnect."""
 
+import os
+import threading
+from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from hashlib import sha1
 from importlib.resources import files
+from time import monotonic
 from typing import cast
 
 from redis import exceptions as redis_errors
 from redis.backoff import NoBackoff
-from redis.connection import BlockingConnectionPool, Connection
+from redis.connection import Connection, ConnectionPool
 from redis.retry import Retry
 
 from featurestore.errors import SettingsError, StoreUnavailableError, TerminalError, TransientError
@@ -18,6 +22,7 @@ Argument = bytes | str | int
 Reply = object  # bytes, int, None, a list of these, or a ResponseError in its place in a pipeline's replies
 
 MAX_CONNECTIONS = 64  # of one process; whoever comes when all are taken waits up to the timeout
+IDLE_S = 1.0  # a connection that was idle for longer may have been closed by the server
 
 # Replies of a server that is there and cannot now: later may be better.
 _PASSING = ("OOM", "MISCONF", "READONLY", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "NOREPLICAS")
@@ -94,14 +99,16 @@ class Wire:
 
 
 class RedisServer:
-    """A bounded pool of connections to one server; thread-safe, and usable after a fork."""
+    """A bounded pool of connections to one server; thread-safe, and usable after a fork.
+
+    Lighter than the client library's own pool, which takes as long as the read of an entity: a connection is looked
+    at before use only if it has been idle for a while.
+    """
 
     def __init__(self, url: str, *, timeout_s: float = 5.0) -> None:
         try:
-            self._pool = BlockingConnectionPool.from_url(
+            self._factory = ConnectionPool.from_url(
                 url,
-                max_connections=MAX_CONNECTIONS,
-                timeout=timeout_s,
                 socket_timeout=timeout_s,
                 socket_connect_timeout=timeout_s,
                 retry=Retry(NoBackoff(), 0),
@@ -110,11 +117,14 @@ class RedisServer:
             )
         except ValueError as error:  # its message does not repeat the URL, which may hold the password
             raise SettingsError(f"FEATURESTORE_REDIS_URL: {error}") from error
+        self._timeout_s = timeout_s
+        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._idle: deque[tuple[Connection, float]] = deque()
 
     @property
     def address(self) -> str:
         """host:port or the socket's path, never the credentials."""
-        given = self._pool.connection_kwargs
+        given = self._factory.connection_kwargs
         return given.get("path") or f"{given.get('host', 'localhost')}:{given.get('port', 6379)}"
 
     @contextmanager
@@ -127,9 +137,10 @@ class RedisServer:
             TransientError: it is there and refuses the command for now (out of memory, loading, read-only).
             TerminalError: it refuses the command.
         """
+        if not self._places.acquire(timeout=self._timeout_s):
+            raise StoreUnavailableError("Redis", self.address, f"all {MAX_CONNECTIONS} connections are in use")
         try:
-            connection = cast("Connection", self._pool.get_connection())
-            whole = False
+            connection, whole = self._connected(), False
             try:
                 yield Wire(connection)
                 whole = True
@@ -137,14 +148,33 @@ class RedisServer:
                 whole = True  # raised after all replies were read
                 raise
             finally:
-                if not whole:
+                if whole:
+                    self._idle.append((connection, monotonic()))
+                else:
                     connection.disconnect()
-                self._pool.release(connection)
         except redis_errors.RedisError as error:
             raise self._explained(error) from error
+        finally:
+            self._places.release()
 
     def close(self) -> None:
-        self._pool.disconnect()
+        """Close the idle connections; one in use goes back and is closed when this is collected."""
+        while self._idle:
+            self._idle.pop()[0].disconnect()
+
+    def _connected(self) -> Connection:
+        """The connection that was used last, or a new one."""
+        while self._idle:
+            try:
+                connection, used = self._idle.pop()
+            except IndexError:  # taken by another thread
+                break
+            if connection.pid == os.getpid() and (monotonic() - used < IDLE_S or _is_usable(connection)):
+                return connection
+            connection.disconnect()
+        connection = cast("Connection", self._factory.make_connection())
+        connection.connect()
+        return connection
 
     def _explained(self, error: redis_errors.RedisError) -> Exception:
         text = str(error)
@@ -157,3 +187,11 @@ class RedisServer:
         if isinstance(error, redis_errors.OutOfMemoryError) or text.startswith(_PASSING):
             return TransientError(f"Redis at {self.address} refuses to write for now: {text}")
         return TerminalError(f"Redis at {self.address} refuses a command: {text}")
+
+
+def _is_usable(connection: Connection) -> bool:
+    """Nothing came while it was idle, not even the end."""
+    try:
+        return not connection.can_read()
+    except redis_errors.ConnectionError:
+        return False

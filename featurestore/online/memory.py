@@ -10,6 +10,7 @@ import pyarrow as pa
 from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.view import FeatureView
 from featurestore.online.keys import Keys
+from featurestore.online.octets import as_list
 from featurestore.online.reader import plan_read, to_micros
 from featurestore.online.values import OnlineValue, Pushed, PutCounts
 from featurestore.online.writer import Encoded, encoded, newest_rows
@@ -72,7 +73,7 @@ class MemoryOnlineStore:
         order_name = chunk.fields[0][0]
         names = [name for name, _ in chunk.fields]
         written = 0
-        for key, *row in zip(chunk.keys.to_pylist(), *(column.to_pylist() for _, column in chunk.fields), strict=True):
+        for key, *row in zip(as_list(chunk.keys), *(as_list(column) for _, column in chunk.fields), strict=True):
             stored = self._hashes[key].get(order_name)
             if stored is None or Order.from_bytes(row[0]) >= Order.from_bytes(stored):
                 self._hashes[key].update(zip(names, row, strict=True))

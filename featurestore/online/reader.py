@@ -1,39 +1,35 @@
 """One round trip per read: an HMGET per entity, decoded by hand into values with a status."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
 from featurestore.definitions.feature import FeatureOf
-from featurestore.errors import DefinitionError
-from featurestore.online.codec import HEADER_BYTES, decode, decode_event_timestamp, stamp
+from featurestore.errors import DefinitionError, FormatError
+from featurestore.online.codec import FLOAT, decode, decode_float, stamp
 from featurestore.online.keys import Keys, order_field, value_field
 from featurestore.online.values import MISSING, OnlineValue, Status
+from featurestore.order import ORDER_BYTES, Order
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Cell:
-    """Where a feature stands in the reply, and how old it may be."""
-
-    name: str
-    column: int
-    longest_age_us: int | None
+# A feature's name, its column in the reply, and its longest age in microseconds; a tuple, for the innermost loop.
+_Cell = tuple[str, int, int | None]
 
 
 @dataclass(frozen=True, slots=True)
 class ReadPlan:
     """What to ask of each entity, and how to read the reply."""
 
+    features: tuple[FeatureOf, ...]
     prefix: bytes
     fields: tuple[bytes, ...]
     head: bytes
     tail: bytes
     views: tuple[tuple[int, tuple[_Cell, ...]], ...]  # per view version: the order field's column, then the features
-    features: tuple[FeatureOf, ...]
 
     def key(self, entity_id: str) -> bytes:
         return b"%s%s}" % (self.prefix, entity_id.encode())
@@ -46,15 +42,12 @@ class ReadPlan:
 
     def values(self, reply: Sequence[bytes | None], now_us: int) -> dict[str, OnlineValue]:
         """The values of one entity, in the order the features were asked for."""
-        found: dict[str, OnlineValue] = {}
+        found: dict[str, OnlineValue] = {wanted.name: MISSING for wanted in self.features}
         for order_column, cells in self.views:
             order = reply[order_column]
-            if order is None:
-                for cell in cells:
-                    found[cell.name] = MISSING
-            else:
-                found.update(_row(cells, reply, order, now_us))
-        return {wanted.name: found[wanted.name] for wanted in self.features} if len(self.views) > 1 else found
+            if order is not None:
+                _read_row(found, cells, reply, order, now_us)
+        return found
 
 
 def plan_read(keys: Keys, entity: str, features: Sequence[FeatureOf]) -> ReadPlan:
@@ -75,16 +68,16 @@ def plan_read(keys: Keys, entity: str, features: Sequence[FeatureOf]) -> ReadPla
         cells: list[_Cell] = []
         for one in wanted:
             age = one.feature.longest_age
-            cells.append(_Cell(one.name, len(fields), None if age is None else age // _MICROSECOND))
+            cells.append((one.name, len(fields), None if age is None else age // _MICROSECOND))
             fields.append(value_field(one.name, version))
         views.append((order_column, tuple(cells)))
     return ReadPlan(
+        features=tuple(features),
         prefix=keys.entity_prefix(entity),
         fields=tuple(fields),
         head=b"*%d\r\n$5\r\nHMGET\r\n" % (len(fields) + 2),
         tail=b"".join(b"$%d\r\n%s\r\n" % (len(field), field) for field in fields),
         views=tuple(views),
-        features=tuple(features),
     )
 
 
@@ -96,20 +89,24 @@ def _view_version(wanted: FeatureOf) -> tuple[str, int]:
     return wanted.view, wanted.version
 
 
-def _row(
-    cells: Sequence[_Cell], reply: Sequence[bytes | None], order: bytes, now_us: int
-) -> Iterator[tuple[str, OnlineValue]]:
-    """The values of one view version of one entity; all of the same row, by their stamps."""
-    event_us = decode_event_timestamp(order)
+def _read_row(
+    found: dict[str, OnlineValue], cells: Sequence[_Cell], reply: Sequence[bytes | None], order: bytes, now_us: int
+) -> None:
+    """Add the values of one view version of one entity; all of the same row, by their stamps."""
+    if len(order) != ORDER_BYTES:
+        return  # damage, which the next row heals
+    event_us = Order.from_bytes(order).event_timestamp
     event_timestamp = _EPOCH + timedelta(microseconds=event_us)
     age_us, row_stamp = now_us - event_us, stamp(order)
-    for cell in cells:
-        raw = reply[cell.column]
-        if raw is None or raw[1:HEADER_BYTES] != row_stamp:
-            yield cell.name, MISSING
-        elif cell.longest_age_us is not None and age_us > cell.longest_age_us:
-            yield cell.name, OnlineValue(None, Status.EXPIRED, event_timestamp)
-        else:
-            value = decode(raw)
-            status = Status.NULL if value is None else Status.PRESENT
-            yield cell.name, OnlineValue(value, status, event_timestamp)
+    for name, column, longest_age_us in cells:
+        raw = reply[column]
+        if raw is None or raw[1:5] != row_stamp:
+            continue
+        if longest_age_us is not None and age_us > longest_age_us:
+            found[name] = OnlineValue(None, Status.EXPIRED, event_timestamp)
+            continue
+        try:
+            value = decode_float(raw)[0] if raw[0] == FLOAT else decode(raw)
+        except ValueError as error:
+            raise FormatError(f"the value of feature {name!r} in Redis cannot be read: {error}") from error
+        found[name] = OnlineValue(value, Status.NULL if value is None else Status.PRESENT, event_timestamp)

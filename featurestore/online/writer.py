@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from featurestore.definitions.view import FeatureView
-from featurestore.online.codec import COMPACT_BYTES, encode_column, encode_orders, encode_stamps, join, pc
+from featurestore.online.codec import COMPACT_BYTES, encode_column, encode_orders, encode_stamps
 from featurestore.online.keys import Keys, order_field, value_field
+from featurestore.online.octets import Column, as_bytes, joined, lengths, longer_than
 from featurestore.order import ORDER_COLUMNS
 
 CHUNK_ROWS = 1_000  # sent at once; the replies (4 bytes each) must fit the sockets' buffers
@@ -22,31 +23,25 @@ CHUNK_ROWS = 1_000  # sent at once; the replies (4 bytes each) must fit the sock
 class Encoded:
     """What is to be stored of some rows: per row a key, and per field its bytes. The order field is the first."""
 
-    keys: pa.Array
-    fields: tuple[tuple[bytes, pa.Array], ...]
-
-    @property
-    def rows(self) -> int:
-        return len(self.keys)
+    rows: int
+    keys: Column
+    fields: tuple[tuple[bytes, Column], ...]
 
     @property
     def long_values(self) -> int:
         """How many fields are too long for a compact hash."""
-        lengths = (pc.binary_length(column).to_numpy() for _, column in self.fields)
-        return sum(int(np.count_nonzero(length > COMPACT_BYTES)) for length in lengths)
+        return sum(longer_than(column, COMPACT_BYTES) for _, column in self.fields)
 
-    def frames(self, sha: bytes) -> memoryview:
+    def frames(self, sha: bytes) -> bytes | memoryview:
         """The calls of the script `sha`, one per row, back to back."""
         words = 4 + 2 * len(self.fields)  # EVALSHA, sha, 1, key; then fields and bytes
-        parts = [b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%s\r\n$1\r\n1\r\n" % (words, sha), *_bulk(self.keys)]
+        parts: list[bytes | Column] = [
+            b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%s\r\n$1\r\n1\r\n" % (words, sha),
+            *_bulk(self.keys),
+        ]
         for name, column in self.fields:
             parts += [b"$%d\r\n%s\r\n" % (len(name), name), *_bulk(column)]
-        joined = join(*parts)
-        _, offsets, data = joined.buffers()
-        if offsets is None or data is None:
-            raise ValueError("an array of bytes has offsets and data")
-        ends = np.frombuffer(memoryview(offsets), dtype="i4")
-        return memoryview(data)[ends[joined.offset] : ends[joined.offset + len(joined)]]
+        return as_bytes(joined(parts, self.rows))
 
 
 def newest_rows(rows: pa.Table) -> pa.Table:
@@ -75,12 +70,14 @@ def _encoded(view: FeatureView, rows: pa.Table, keys: Keys) -> Encoded:
         for one in view.online_features
     )
     return Encoded(
-        keys=join(keys.entity_prefix(view.entity.name), ids, b"}"),
+        rows=rows.num_rows,
+        keys=joined([keys.entity_prefix(view.entity.name), ids, b"}"], rows.num_rows),
         fields=((order_field(view.name, view.version), orders), *values),
     )
 
 
-def _bulk(data: pa.Array) -> tuple[bytes | pa.Array, ...]:
+def _bulk(column: Column) -> tuple[bytes | Column, ...]:
     """Bulk strings of the protocol: the length, then the bytes."""
-    lengths = pc.binary_length(data).cast(pa.string()).cast(pa.binary())
-    return b"$", lengths, b"\r\n", data, b"\r\n"
+    if isinstance(column, np.ndarray):
+        return b"$%d\r\n" % column.shape[1], column, b"\r\n"
+    return b"$", lengths(column), b"\r\n", column, b"\r\n"

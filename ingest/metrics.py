@@ -1,0 +1,43 @@
+"""What both daemons count; see `featurestore.process.metrics` for how it is read."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_BATCH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class IngestMetrics:
+    """Counted by batch, never by record; labels are declared names, so their number is bounded."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        records = Counter(
+            "fs_ingest_records", "Records by what became of them.", ["source", "outcome"], registry=registry
+        )
+        seconds = Histogram(
+            "fs_ingest_batch_seconds",
+            "From the decision to land a batch until it was durable.",
+            ["source"],
+            buckets=_BATCH_SECONDS,
+            registry=registry,
+        )
+        self._records, self._seconds = records, seconds
+        self._bytes = Counter("fs_ingest_landed_bytes", "Size of landed files.", ["source"], registry=registry)
+        self._unknown = Counter(
+            "fs_ingest_unknown_members", "Members of records that no source declares; dropped.", ["source"], registry=registry
+        )
+        self.fenced = Counter(
+            "fs_ingest_fenced", "Batches given up because another writer was first.", ["source"], registry=registry
+        )
+        self.lag = Gauge(
+            "fs_kafka_lag_records", "Records in the topic that are not landed.", ["topic", "partition"], registry=registry
+        )
+
+    def landed(self, source: str, *, rows: int, dead_rows: int, absent_rows: int, size_bytes: int, took_s: float) -> None:
+        self._records.labels(source, "landed").inc(rows)
+        self._records.labels(source, "dead_letter").inc(dead_rows)
+        self._records.labels(source, "absent").inc(absent_rows)
+        self._bytes.labels(source).inc(size_bytes)
+        self._seconds.labels(source).observe(took_s)
+
+    def unknown_members(self, source: str, count: int) -> None:
+        if count:
+            self._unknown.labels(source).inc(count)
