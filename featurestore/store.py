@@ -13,7 +13,7 @@ from featurestore.definitions.project import Project
 from featurestore.definitions.view import DerivedView, FeatureView, View
 from featurestore.entity_id import KeyValue, entity_id
 from featurestore.errors import DefinitionError, TerminalError
-from featurestore.online.redis import RedisOnlineStore
+from featurestore.online.redis_store import RedisOnlineStore
 from featurestore.online.store import OnlineStore
 from featurestore.online.values import OnlineValue
 from featurestore.settings import Settings

@@ -2,6 +2,8 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from featurestore.landing.batch import Batch
+
 _BATCH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
@@ -31,12 +33,12 @@ class IngestMetrics:
             "fs_kafka_lag_records", "Records in the topic that are not landed.", ["topic", "partition"], registry=registry
         )
 
-    def landed(self, source: str, *, rows: int, dead_rows: int, absent_rows: int, size_bytes: int, took_s: float) -> None:
-        self._records.labels(source, "landed").inc(rows)
-        self._records.labels(source, "dead_letter").inc(dead_rows)
-        self._records.labels(source, "absent").inc(absent_rows)
-        self._bytes.labels(source).inc(size_bytes)
-        self._seconds.labels(source).observe(took_s)
+    def landed(self, batch: Batch, *, took_s: float) -> None:
+        self._records.labels(batch.source, "landed").inc(batch.rows)
+        self._records.labels(batch.source, "dead_letter").inc(batch.dead_rows)
+        self._records.labels(batch.source, "absent").inc(batch.absent_rows)
+        self._bytes.labels(batch.source).inc(batch.bytes)
+        self._seconds.labels(batch.source).observe(took_s)
 
     def unknown_members(self, source: str, count: int) -> None:
         if count:

@@ -30,6 +30,7 @@ from ingest.columns import LATEST, Door, Rejection, refused, short, without
 RECORD_BYTES = 1 << 20  # the largest record
 LARGEST_EXACT = 2.0**53  # from here on a float does not hold every whole number
 
+Rfc3339 = Annotated[datetime, Meta(tz=True)]
 _INT64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _TYPES: dict[ScalarType, Any] = {str: str, int: _INT64, float: float, bool: bool}
 _MICROS = {"s": 1_000_000, "ms": 1_000, "us": 1}  # of one tick of a numeric timestamp
@@ -54,6 +55,10 @@ class Decoded:
     rows: pa.Table
     rejections: tuple[Rejection, ...]
     unknown_members: int  # dropped
+
+    @property
+    def future(self) -> int:
+        return sum(one.future for one in self.rejections)
 
 
 class JsonDecoder:
@@ -212,7 +217,7 @@ def _record_type(source: Source) -> type[msgspec.Struct]:
 
 def _time_type(source: Source) -> Any:
     if source.timestamp_format == "rfc3339":
-        return Annotated[datetime, Meta(tz=True)]
+        return Rfc3339
     last = int(LATEST.timestamp()) * 1_000_000 // _MICROS[source.timestamp_format] - 1
     kind = float if source.timestamp_format == "s" else int  # seconds often have a fraction
     return Annotated[kind, Meta(ge=0, le=last)]

@@ -1,18 +1,21 @@
 """Real services for tests, on free ports and in temporary directories."""
 
 import os
-from collections.abc import Generator
+import threading
+import time
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from featurestore_cli.stack.azurite import AzuriteServer
 from featurestore_cli.stack.kafka import KafkaBroker, own_hosts
-from featurestore_cli.stack.ports import free_port
+from featurestore_cli.stack.ports import Ports
 from featurestore_cli.stack.processes import Child, start
 from featurestore_cli.stack.redis import RedisServer
 from featurestore_cli.stack.service import Program
 
+ENV = dict(os.environ)  # noqa: TID251  # the entry point of the tests
 AZURITE_KEY = "dGVzdHMgb2YgdGhlIGZlYXR1cmUgc3RvcmUsIG5vIHNlY3JldA=="
 
 
@@ -37,7 +40,7 @@ class Azurite:
 @contextmanager
 def running(program: Program, logs: Path) -> Generator[Child]:
     """Start a program, wait until it answers, stop it at the end."""
-    child = start(program, logs, os.environ)
+    child = start(program, logs, ENV)
     try:
         child.wait_ready()
         yield child
@@ -48,13 +51,13 @@ def running(program: Program, logs: Path) -> Generator[Child]:
 @contextmanager
 def kafka_broker(home: Path) -> Generator[Kafka]:
     """A broker in `home`; a second one on the same directory finds the topics of the first."""
-    taken: set[int] = set()
+    ports = Ports()
     broker = KafkaBroker(
         home=home / "kafka",
-        ports={host: free_port(taken=taken) for host in own_hosts()},
-        controller_port=free_port(taken=taken),
+        ports={host: ports.take() for host in own_hosts()},
+        controller_port=ports.take(),
     )
-    with running(broker.program(os.environ, print), home / "logs") as child:
+    with running(broker.program(ENV, print), home / "logs") as child:
         # One address: what stands first is what clients are given in production too.
         yield Kafka(brokers=broker.brokers.split(",")[0], child=child)
 
@@ -62,14 +65,22 @@ def kafka_broker(home: Path) -> Generator[Kafka]:
 @contextmanager
 def redis_process(home: Path, *, port: int = 0) -> Generator[Redis]:
     """A Redis in `home`, with a password."""
-    server = RedisServer(home=home / "redis", port=port or free_port(), password="for-tests")
-    with running(server.program(os.environ), home / "logs") as child:
+    server = RedisServer(home=home / "redis", port=port or Ports().take(), password="for-tests")
+    with running(server.program(ENV), home / "logs") as child:
         yield Redis(url=server.url, child=child)
 
 
 @contextmanager
 def azurite_process(home: Path) -> Generator[Azurite]:
     """An Azurite in `home`."""
-    server = AzuriteServer(home=home / "azurite", port=free_port(), key=AZURITE_KEY)
-    with running(server.program(os.environ, home / "logs", print), home / "logs") as child:
+    server = AzuriteServer(home=home / "azurite", port=Ports().take(), key=AZURITE_KEY)
+    with running(server.program(ENV, home / "logs", print), home / "logs") as child:
         yield Azurite(connection_string=server.connection_string, child=child)
+
+
+def eventually(holds: Callable[[], bool], within_s: float = 15.0) -> None:
+    """Wait until it holds, looking again and again; fail when it does not in time."""
+    deadline, never = time.monotonic() + within_s, threading.Event()
+    while not holds():
+        assert time.monotonic() < deadline, f"not so within {within_s:g} s"
+        never.wait(0.02)

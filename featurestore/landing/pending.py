@@ -253,4 +253,3 @@ def _pause(tries: int, interval_s: float) -> timedelta:
 
 def _source_of(batch_id: str) -> str:
     return batch_id.partition("/")[0]
-

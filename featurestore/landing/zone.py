@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from featurestore.landing.uploads import UploadLanding, read_manifest
 
 log = logging.getLogger(__name__)
 
+_SETTLED_NS = 2_000_000_000
 _BATCH_FILE = re.compile(r"(\d{20})\.parquet")
 _LEFTOVER_FILE = re.compile(rf"\.?(\d{{20}})\.[0-9a-f]+({re.escape(dead_letters.SUFFIX)}|{re.escape(TEMPORARY)})")
 
@@ -40,6 +42,8 @@ class LandingZone:
         self._lock = threading.Lock()
         self._chains: dict[str, list[Batch]] = {}  # the believed files of a chain, in order
         self._uploads: dict[str, list[Batch]] = {}  # landed uploads, by chain
+        self._listed: dict[Path, int] = {}  # directories and the time of their last change, as it was when listed
+        self._sorted: dict[str | None, list[Batch]] = {}  # what `batches` returned; emptied by anything new
 
     def publish(
         self,
@@ -85,13 +89,18 @@ class LandingZone:
     def batches(self, source: str | None = None) -> list[Batch]:
         """Every visible batch (of one source), by landing time; what is returned is durable."""
         with self._lock:
-            found = [
-                batch
-                for name in ([source] if source else _directories(self.root))
-                for chain in self._chains_of(name)
-                for batch in (self._read_upload(chain) if "/upload=" in chain else self._read_chain(chain))
-            ]
-        return sorted(found, key=lambda batch: (batch.created_at, batch.batch_id))
+            for name in [source] if source else _directories(self.root):
+                self._refresh(name)
+            if source not in self._sorted:
+                found = [
+                    batch
+                    for known in (self._chains, self._uploads)
+                    for chain, batches in known.items()
+                    if source in {None, chain.partition("/")[0]}
+                    for batch in batches
+                ]
+                self._sorted[source] = sorted(found, key=lambda batch: (batch.created_at, batch.batch_id))
+            return list(self._sorted[source])
 
     def batch(self, batch_id: str) -> Batch:
         """One batch by its id.
@@ -148,30 +157,31 @@ class LandingZone:
         batch_id = f"{chain}/{start}.parquet"
         return (self.root / batch_id).exists() and read_batch(self.root, batch_id).dead_letters == name
 
-    def _chains_of(self, source: str) -> list[str]:
-        uploads: list[str] = []
-        kafka: list[str] = []
+    def _refresh(self, source: str) -> None:
+        """Look for what is new in the directories of a source; those that did not change are not listed again."""
         for name in _directories(self.root / source):
             if name.startswith("upload="):
-                uploads.append(f"{source}/{name}")
+                self._read_upload(f"{source}/{name}")
             elif name.startswith("gen="):
-                kafka += [f"{source}/{name}/{partition}" for partition in _directories(self.root / source / name)]
-        return kafka + uploads
+                for partition in _directories(self.root / source / name):
+                    self._read_chain(f"{source}/{name}/{partition}")
 
-    def _read_chain(self, chain: str) -> list[Batch]:
+    def _read_chain(self, chain: str) -> None:
         """Read the files after the ones that are known; believe them as far as they follow one another."""
-        known = self._chains.setdefault(chain, [])
         directory = self.root / chain
+        if self._is_unchanged(directory):
+            return
+        known = self._chains.setdefault(chain, [])
         last = known[-1].start if known else -1
         new = sorted(int(m[1]) for m in map(_BATCH_FILE.fullmatch, _names(directory)) if m and int(m[1]) > last)
         if new:
             fsync_directory(directory)
+            self._sorted.clear()
         for start in new:
             if known and start != known[-1].end:
                 log.error("%s: a file starts at %d, but %d comes next; it is not believed", chain, start, known[-1].end)
                 break
             known.append(read_batch(self.root, f"{chain}/{start:020d}.parquet"))
-        return known
 
     def _read_upload(self, chain: str) -> list[Batch]:
         """The parts of a landed upload; none while it is open or after it was cancelled."""
@@ -180,7 +190,20 @@ class LandingZone:
             if manifest is None:
                 return []
             self._uploads[chain] = manifest.batches(chain)
+            self._sorted.clear()
         return self._uploads[chain]
+
+    def _is_unchanged(self, directory: Path) -> bool:
+        try:
+            changed_ns = directory.stat().st_mtime_ns
+        except FileNotFoundError:
+            return False
+        if self._listed.get(directory) == changed_ns:
+            return True
+        # A change within the clock's grain of this one would leave the same time: believe only what has settled.
+        if time.time_ns() - changed_ns > _SETTLED_NS:
+            self._listed[directory] = changed_ns
+        return False
 
 
 def _directories(path: Path) -> list[str]:

@@ -68,6 +68,11 @@ def stamp(order: bytes) -> bytes:
     return crc32(order).to_bytes(4, "big")
 
 
+def event_micros(order: bytes) -> int:
+    """The event timestamp of the row with this order field, in microseconds since 1970."""
+    return int(_first_of_order(order)[0])
+
+
 def decode(raw: bytes) -> Scalar | None:
     """The value of stored bytes; the stamp is the caller's to check.
 
@@ -82,6 +87,7 @@ def decode(raw: bytes) -> Scalar | None:
 
 FLOAT = ord("F")
 decode_float = struct.Struct(">5xd").unpack  # of the most frequent type, for the innermost loop
+_first_of_order = struct.Struct(f">d{ORDER_BYTES - 8}x").unpack
 _decode_int = struct.Struct(">5xq").unpack
 _DECODERS: Mapping[int, Callable[[bytes], Scalar | None]] = {
     FLOAT: lambda raw: decode_float(raw)[0],

@@ -1,6 +1,7 @@
 """One connection to Redis at a time, with hand-built frames, errors that say what to do, and no silent reconnect."""
 
 import os
+import re
 import threading
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -25,7 +26,8 @@ MAX_CONNECTIONS = 64  # of one process; whoever comes when all are taken waits u
 IDLE_S = 1.0  # a connection that was idle for longer may have been closed by the server
 
 # Replies of a server that is there and cannot now: later may be better.
-_PASSING = ("OOM", "MISCONF", "READONLY", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "NOREPLICAS")
+# Scripts carry them in the middle of their own.
+_PASSING = re.compile(r"\b(OOM|MISCONF|READONLY|BUSY|TRYAGAIN|CLUSTERDOWN|MASTERDOWN|NOREPLICAS) ")
 
 
 class Script:
@@ -62,7 +64,7 @@ class Wire:
     def pipeline(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
         """Send commands together and return their replies; the first error reply is raised when all are read."""
         self._connection.send_packed_command(self._connection.pack_commands(commands), check_health=False)
-        return self._checked(self._read(len(commands)))
+        return raise_first(self._read(len(commands)))
 
     def send(self, frames: bytes | memoryview, replies: int) -> list[Reply]:
         """Send commands in the protocol's own bytes and return their replies, error replies included."""
@@ -90,12 +92,13 @@ class Wire:
                 replies.append(error)
         return replies
 
-    @staticmethod
-    def _checked(replies: list[Reply]) -> list[Reply]:
-        for reply in replies:
-            if isinstance(reply, redis_errors.ResponseError):
-                raise reply
-        return replies
+
+def raise_first(replies: list[Reply]) -> list[Reply]:
+    """Raise the first error reply, if there is one."""
+    for reply in replies:
+        if isinstance(reply, redis_errors.ResponseError):
+            raise reply
+    return replies
 
 
 class RedisServer:
@@ -115,8 +118,9 @@ class RedisServer:
                 client_name="featurestore",
                 protocol=2,
             )
-        except ValueError as error:  # its message does not repeat the URL, which may hold the password
-            raise SettingsError(f"FEATURESTORE_REDIS_URL: {error}") from error
+        except ValueError:  # its message may repeat a part of the URL, which may hold the password
+            reason = "FEATURESTORE_REDIS_URL is not an address like redis://[user]:password@host:6379/0"
+            raise SettingsError(reason) from None
         self._timeout_s = timeout_s
         self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._idle: deque[tuple[Connection, float]] = deque()
@@ -184,7 +188,7 @@ class RedisServer:
             )
         if isinstance(error, redis_errors.ConnectionError | redis_errors.TimeoutError):
             return StoreUnavailableError("Redis", self.address, text)
-        if isinstance(error, redis_errors.OutOfMemoryError) or text.startswith(_PASSING):
+        if isinstance(error, redis_errors.OutOfMemoryError | redis_errors.ReadOnlyError) or _PASSING.search(text):
             return TransientError(f"Redis at {self.address} refuses to write for now: {text}")
         return TerminalError(f"Redis at {self.address} refuses a command: {text}")
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 Octets = np.ndarray[tuple[int, int], np.dtype[np.uint8]]
-Column = Octets | pa.BinaryArray
+Column = Octets | pa.Array
 
 _pc: Any = pyarrow.compute  # its stubs know lazy expressions only
 
@@ -41,7 +41,7 @@ def joined(parts: Sequence[bytes | Column], rows: int) -> Column:
     return _pc.binary_join_element_wise(*(_as_binaries(block) for block in blocks), b"")
 
 
-def lengths(column: pa.BinaryArray) -> pa.BinaryArray:
+def lengths(column: pa.Array) -> pa.Array:
     """The length of each row in decimal digits."""
     return _pc.binary_length(column).cast(pa.string()).cast(pa.binary())
 
@@ -72,7 +72,7 @@ def _block(beside: Sequence[Octets]) -> list[Column]:
     return [np.concatenate(beside, axis=1)] if beside else []
 
 
-def _as_binaries(column: Column) -> pa.BinaryArray:
+def _as_binaries(column: Column) -> pa.Array:
     if not isinstance(column, np.ndarray):
         return column
     data = pa.py_buffer(np.ascontiguousarray(column).data)

@@ -1,16 +1,19 @@
 """One round trip per read: an HMGET per entity, decoded by hand into values with a status."""
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
 from featurestore.definitions.feature import FeatureOf
 from featurestore.errors import DefinitionError, FormatError
-from featurestore.online.codec import FLOAT, decode, decode_float, stamp
+from featurestore.online.codec import FLOAT, decode, decode_float, event_micros, stamp
 from featurestore.online.keys import Keys, order_field, value_field
 from featurestore.online.values import MISSING, OnlineValue, Status
-from featurestore.order import ORDER_BYTES, Order
+from featurestore.order import ORDER_BYTES
+
+MAX_PLANS = 256  # kept
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -25,6 +28,7 @@ class ReadPlan:
     """What to ask of each entity, and how to read the reply."""
 
     features: tuple[FeatureOf, ...]
+    missing: Mapping[str, OnlineValue]  # every feature of an entity without rows, in the order they were asked for
     prefix: bytes
     fields: tuple[bytes, ...]
     head: bytes
@@ -42,7 +46,7 @@ class ReadPlan:
 
     def values(self, reply: Sequence[bytes | None], now_us: int) -> dict[str, OnlineValue]:
         """The values of one entity, in the order the features were asked for."""
-        found: dict[str, OnlineValue] = {wanted.name: MISSING for wanted in self.features}
+        found = dict(self.missing)
         for order_column, cells in self.views:
             order = reply[order_column]
             if order is not None:
@@ -73,12 +77,31 @@ def plan_read(keys: Keys, entity: str, features: Sequence[FeatureOf]) -> ReadPla
         views.append((order_column, tuple(cells)))
     return ReadPlan(
         features=tuple(features),
+        missing=dict.fromkeys(names, MISSING),
         prefix=keys.entity_prefix(entity),
         fields=tuple(fields),
         head=b"*%d\r\n$5\r\nHMGET\r\n" % (len(fields) + 2),
         tail=b"".join(b"$%d\r\n%s\r\n" % (len(field), field) for field in fields),
         views=tuple(views),
     )
+
+
+class Plans:
+    """Plans that were made, by the identity of the features: who reads often asks with the same objects."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._made: dict[tuple[str, tuple[int, ...]], ReadPlan] = {}
+
+    def plan(self, entity: str, features: Sequence[FeatureOf]) -> ReadPlan:
+        asked = (entity, tuple(map(id, features)))
+        plan = self._made.get(asked)
+        if plan is None:
+            if len(self._made) >= MAX_PLANS:
+                self._made.clear()
+            # The plan holds the features, so their ids name nothing else as long as it is here.
+            plan = self._made[asked] = plan_read(self._keys, entity, features)
+        return plan
 
 
 def to_micros(time: datetime) -> int:
@@ -95,7 +118,7 @@ def _read_row(
     """Add the values of one view version of one entity; all of the same row, by their stamps."""
     if len(order) != ORDER_BYTES:
         return  # damage, which the next row heals
-    event_us = Order.from_bytes(order).event_timestamp
+    event_us = event_micros(order)
     event_timestamp = _EPOCH + timedelta(microseconds=event_us)
     age_us, row_stamp = now_us - event_us, stamp(order)
     for name, column, longest_age_us in cells:
@@ -107,6 +130,6 @@ def _read_row(
             continue
         try:
             value = decode_float(raw)[0] if raw[0] == FLOAT else decode(raw)
-        except ValueError as error:
+        except (ValueError, struct.error) as error:
             raise FormatError(f"the value of feature {name!r} in Redis cannot be read: {error}") from error
         found[name] = OnlineValue(value, Status.NULL if value is None else Status.PRESENT, event_timestamp)

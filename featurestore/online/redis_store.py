@@ -7,15 +7,15 @@ from datetime import datetime
 from typing import cast
 
 import pyarrow as pa
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError
 
 from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.view import FeatureView
 from featurestore.errors import FormatError, StoreUnavailableError
 from featurestore.online.codec import COMPACT_BYTES, FORMAT
-from featurestore.online.connection import RedisServer, Reply, Wire, script
+from featurestore.online.connection import RedisServer, Wire, raise_first, script
 from featurestore.online.keys import Keys
-from featurestore.online.reader import plan_read, to_micros
+from featurestore.online.reader import Plans, to_micros
 from featurestore.online.values import OnlineValue, Pushed, PutCounts
 from featurestore.online.writer import Encoded, encoded, newest_rows
 
@@ -36,6 +36,7 @@ class RedisOnlineStore:
     def __init__(self, url: str, *, namespace: str = "", timeout_s: float = 5.0) -> None:
         self._server = RedisServer(url, timeout_s=timeout_s)
         self._keys = Keys(namespace)
+        self._plans = Plans(self._keys)
 
     def push(self, view: FeatureView, rows: pa.Table, commit_seqs: Sequence[int]) -> PutCounts:
         """Write values, then list the lines, on one connection; see OnlineStore.
@@ -84,10 +85,9 @@ class RedisOnlineStore:
     ) -> list[dict[str, OnlineValue]]:
         if not entity_ids or not features:
             return [{} for _ in entity_ids]
-        plan = plan_read(self._keys, entity, features)
+        plan = self._plans.plan(entity, features)
         with self._server.wire() as wire:
-            replies = wire.send(plan.frames(entity_ids), len(entity_ids))
-            _raise_first(replies)
+            replies = raise_first(wire.send(plan.frames(entity_ids), len(entity_ids)))
         now_us = to_micros(now)
         return [plan.values(cast("list[bytes | None]", reply), now_us) for reply in replies]
 
@@ -106,14 +106,14 @@ class RedisOnlineStore:
             for start in range(0, len(commit_seqs), LINES):
                 marked = wire.run(script(_PACKAGE, "mark.lua"), keys, [epoch, *commit_seqs[start : start + LINES]])
                 if marked != 1:
-                    raise StoreUnavailableError("Redis", self._server.address, "it was emptied during a push")
+                    raise self._emptied()
         return counts
 
     def _begin(self, wire: Wire) -> bytes:
         """Load the script and return the epoch; a Redis that starts from nothing gets a new one."""
         store = self._keys.store
         *_, (found, epoch) = cast(
-            "list[tuple[bytes, bytes]]",
+            "list[tuple[bytes | None, bytes | None]]",
             wire.pipeline(
                 [
                     ("SCRIPT", "LOAD", script(_PACKAGE, "newest.lua").text),
@@ -123,12 +123,17 @@ class RedisOnlineStore:
                 ]
             ),
         )
+        if found is None or epoch is None:
+            raise self._emptied()
         if int(found) > FORMAT:
             raise FormatError(
                 f"Redis at {self._server.address} holds format {int(found)}, and this version writes {FORMAT}; "
                 "upgrade featurestore-dagster, or use another FEATURESTORE_NAMESPACE"
             )
         return epoch
+
+    def _emptied(self) -> StoreUnavailableError:
+        return StoreUnavailableError("Redis", self._server.address, "it was emptied during a push")
 
 
 def _put(wire: Wire, chunk: Encoded) -> PutCounts:
@@ -138,12 +143,5 @@ def _put(wire: Wire, chunk: Encoded) -> PutCounts:
     if any(isinstance(reply, NoScriptError) for reply in replies):  # SCRIPT FLUSH by someone, just now
         wire.load(newest)
         replies = wire.send(data, chunk.rows)
-    _raise_first(replies)
-    written = sum(cast("list[int]", replies))
+    written = sum(cast("list[int]", raise_first(replies)))
     return PutCounts(written, chunk.rows - written, long_values=chunk.long_values)
-
-
-def _raise_first(replies: Sequence[Reply]) -> None:
-    for reply in replies:
-        if isinstance(reply, ResponseError):
-            raise reply

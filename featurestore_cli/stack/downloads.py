@@ -88,7 +88,9 @@ def _fetch_jars(jars: list[Jar], repository: Path, say: Say) -> None:
         try:
             maven.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
         except (OSError, RuntimeError) as error:  # of the network, and jgo's own
-            raise DownloadError(f"cannot fetch {jar.artifact} {jar.version} from the Maven repository: {error}") from error
+            raise DownloadError(
+                f"cannot fetch {jar.artifact} {jar.version} from the Maven repository: {error}"
+            ) from error
         if not _intact(target, jar.sha256):
             target.unlink()
             raise DownloadError(f"{jar.artifact} {jar.version} is not what {KAFKA_LOCK} expects: its sha256 differs")

@@ -121,7 +121,9 @@ def kafka_classpath(env: Mapping[str, str], say: Say) -> str:
     if not (home := env.get("KAFKA_HOME")):
         return ":".join(str(jar) for jar in kafka_jars(cache_dir(env), say))
     if not [*Path(home, "libs").glob("kafka-server-4.*.jar")]:
-        raise TerminalError(f"KAFKA_HOME={home} holds no Apache Kafka 4 (libs/kafka-server-4….jar); unset it, or correct it")
+        raise TerminalError(
+            f"KAFKA_HOME={home} holds no Apache Kafka 4 (libs/kafka-server-4….jar); unset it, or correct it"
+        )
     return f"{home}/libs/*"
 
 
@@ -137,13 +139,18 @@ def marked(brokers: str, platform_id: str) -> bool:
 
 def topics(brokers: str, timeout_s: float = 1.0) -> set[str] | None:
     """The topics there, or None when no broker answers in time."""
-    host, _, port = brokers.split(",")[0].rpartition(":")
-    if not listens(host.strip("[]"), int(port)):  # cheaper than a client that tries
+    if not listens_at(brokers):  # cheaper than a client that tries
         return None
     try:
         return set(admin(brokers).list_topics(timeout=timeout_s).topics)
     except KafkaException:
         return None
+
+
+def listens_at(brokers: str) -> bool:
+    """Whether something listens at the first of these addresses."""
+    host, _, port = brokers.split(",")[0].strip().rpartition(":")
+    return listens(host.strip("[]"), int(port)) if port.isdigit() else False
 
 
 def admin(brokers: str, client: Mapping[str, str] | None = None) -> AdminClient:

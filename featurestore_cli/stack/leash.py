@@ -12,9 +12,11 @@ import select
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+LEAVE_WITHIN_S = 2.0  # what has been asked to end twice over
 KILL_WITHIN_S = 5.0  # a process in the kernel's hands may take a moment, even after SIGKILL
 OLD_LOGS = 2
 
@@ -27,12 +29,10 @@ class Log:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def write(self, data: bytes) -> None:
-        try:
+        with suppress(OSError):
             if os.fstat(self._file).st_size + len(data) > self._limit:
                 self._turn_over()
             os.write(self._file, data)
-        except OSError:
-            pass
 
     def say(self, text: str) -> None:
         self.write(f"=== {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}\n".encode())
@@ -54,6 +54,8 @@ class Leash:
         self._life, self._stop_s, self._log = life, stop_s, log
         self._status: int | None = None  # of the program, once it has ended
         self._deadline: float | None = None  # until when what is being ended may take its time
+        self._finish = True  # whether what the program leaves behind may come to an end by itself
+        self._poll = select.poll()
         self._signals, wake = os.pipe()
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
@@ -65,27 +67,18 @@ class Leash:
         self._output, into = os.pipe()
         self._program = _fork(command, into)
         os.close(into)
+        self._on = {self._life: self._on_life, self._signals: self._on_signals, self._output: self._on_output}
         log.say(f"started {Path(command[0]).name}, process {self._program}")
 
     def run(self) -> int:
         """Return the program's exit code (128 + signal when a signal ended it) when all of it is gone."""
-        poll = select.poll()
-        for file in (self._life, self._signals, self._output):
-            poll.register(file, select.POLLIN)
+        self._poll.register(self._life, 0)  # the end of it is told unasked
+        self._poll.register(self._signals, select.POLLIN)
+        self._poll.register(self._output, select.POLLIN)
         while not self._reap():
-            for file, events in poll.poll(self._wait_ms()):
-                if file == self._output:
-                    if not self._pump():
-                        poll.unregister(file)
-                elif file == self._signals:
-                    if signal.SIGTERM in os.read(file, 4096):
-                        self._end("asked to stop")
-                elif events & (select.POLLHUP | select.POLLERR):
-                    poll.unregister(file)
-                    self._end("the process that started it is gone")
-            if self._deadline is not None and time.monotonic() > self._deadline:
-                self._log.say(f"still there after {self._stop_s:g} s: killed")
-                self._kill_all()
+            for file, _ in self._poll.poll(self._wait_ms()):
+                self._on[file]()
+            if self._deadline is not None and time.monotonic() > self._deadline and not self._press():
                 break
         os.set_blocking(self._output, False)
         while self._pump():
@@ -93,6 +86,18 @@ class Leash:
         status = 128 + signal.SIGKILL if self._status is None else self._status
         self._log.say(f"ended with {describe(status)}")
         return status
+
+    def _on_life(self) -> None:
+        self._poll.unregister(self._life)
+        self._end("the process that started it is gone", finish=False)
+
+    def _on_signals(self) -> None:
+        if signal.SIGTERM in os.read(self._signals, 4096):
+            self._end("asked to stop", finish=True)
+
+    def _on_output(self) -> None:
+        if not self._pump():
+            self._poll.unregister(self._output)
 
     def _wait_ms(self) -> int:
         if self._deadline is None:
@@ -120,31 +125,53 @@ class Leash:
             if pid == self._program:
                 code = os.waitstatus_to_exitcode(status)
                 self._status = code if code >= 0 else 128 - code
-                self._deadline = None  # what it leaves behind gets time of its own
-                if children():
-                    self._end("its program ended")
+                if descendants():
+                    self._end_rest()
 
-    def _end(self, reason: str) -> None:
-        """Ask the program to end; when it already has, whatever it left behind."""
-        if self._deadline is not None:
+    def _end(self, reason: str, *, finish: bool) -> None:
+        """Ask the program to end. With `finish`, what it started gets time to come to an end by itself."""
+        hurry = self._finish and not finish and self._status is not None  # whoever waited for the rest is gone
+        self._finish = self._finish and finish
+        if self._deadline is not None and not hurry:
             return
         self._log.say(f"{reason}: SIGTERM")
-        self._deadline = time.monotonic() + self._stop_s
-        for pid in [self._program] if self._status is None else children():
+        self._ask([self._program] if self._status is None else descendants(), self._stop_s)
+
+    def _end_rest(self) -> None:
+        """The program has ended and others are left: the runs of a Dagster that was stopped, say."""
+        if self._deadline is not None and self._finish:
+            self._log.say(f"waiting up to {self._stop_s:g} s for what it started")
+            self._deadline = time.monotonic() + self._stop_s
+        else:
+            self._ask(descendants(), self._stop_s)
+
+    def _ask(self, processes: list[int], within_s: float) -> None:
+        self._deadline = time.monotonic() + within_s
+        for pid in processes:
             _signal(pid, signal.SIGTERM)
 
+    def _press(self) -> bool:
+        """Time is up: ask what has only been waited for, kill what has been asked. False when all was tried."""
+        if self._status is not None and self._finish:
+            self._finish = False
+            self._ask(descendants(), LEAVE_WITHIN_S)
+            return True
+        self._log.say("still there after its time: killed")
+        self._kill_all()
+        return False
+
     def _kill_all(self) -> None:
-        """Kill children until there are none: the orphans of each become ours, so deeper ones are reached too."""
+        """Kill until there are none left, because what is being killed may still fork."""
         give_up = time.monotonic() + KILL_WITHIN_S
         while not self._reap() and time.monotonic() < give_up:
-            for pid in children():
+            for pid in descendants():
                 _signal(pid, signal.SIGKILL)
             select.select([], [], [], 0.01)
 
 
-def children() -> list[int]:
-    """The direct children of this process."""
-    own, found = os.getpid(), []
+def descendants() -> list[int]:
+    """The children of this process, and theirs. Orphans among them are children: this process is their reaper."""
+    children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
@@ -152,8 +179,10 @@ def children() -> list[int]:
                 parent = int(Path("/proc", entry, "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
             except (OSError, IndexError, ValueError):
                 continue  # it ended meanwhile
-            if parent == own:
-                found.append(int(entry))
+            children.setdefault(parent, []).append(int(entry))
+    found = children.get(os.getpid(), [])
+    for pid in found:  # grows while it is walked
+        found.extend(children.get(pid, []))
     return found
 
 
@@ -180,7 +209,7 @@ def _fork(command: list[str], output: int) -> int:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        os.execvp(command[0], command)
+        os.execvp(command[0], command)  # noqa: S606  # without a shell is what is meant
     except OSError as error:
         os.write(2, f"cannot start {command[0]}: {error.strerror}\n".encode())
     finally:
@@ -188,20 +217,16 @@ def _fork(command: list[str], output: int) -> int:
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def main(argv: list[str]) -> int:
     life, stop_s, path, limit, *command = argv
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2:
-            try:
+            with suppress(OSError):  # of the descriptor of the listing itself
                 os.set_inheritable(int(name), False)  # the program inherits neither the pipe nor the starter's lock
-            except OSError:
-                pass  # the descriptor of the listing itself
     return Leash(command, int(life), float(stop_s), Log(Path(path), int(limit))).run()
 
 

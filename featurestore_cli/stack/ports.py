@@ -3,6 +3,7 @@
 import errno
 import random
 import socket
+import threading
 
 LOOPBACK = ("127.0.0.1", "::1")
 RANGE = range(20_000, 32_000)  # below the range from which the kernel takes the ports of outgoing connections
@@ -13,14 +14,21 @@ def is_free(port: int, hosts: tuple[str, ...] = LOOPBACK) -> bool:
     return all(_free_at(host, port) for host in hosts)
 
 
-def free_port(*preferred: int, taken: set[int] | None = None) -> int:
-    """The first of `preferred` that is free on both loopback addresses, else any free one; it is added to `taken`."""
-    taken = taken if taken is not None else set()
-    for port in (*preferred, *random.sample(RANGE, 200)):
-        if port and port not in taken and is_free(port):
-            taken.add(port)
-            return port
-    raise OSError(errno.EADDRINUSE, "no free port found on 127.0.0.1 and ::1")
+class Ports:
+    """Gives each port away once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken: set[int] = set()
+
+    def take(self, *preferred: int) -> int:
+        """The first of `preferred` that is free on both loopback addresses, else any free one; 0 is no preference."""
+        with self._lock:
+            for port in (*preferred, *random.sample(RANGE, 200)):
+                if port and port not in self._taken and is_free(port):
+                    self._taken.add(port)
+                    return port
+        raise OSError(errno.EADDRINUSE, "no free port found on 127.0.0.1 and ::1")
 
 
 def _free_at(host: str, port: int) -> bool:

@@ -58,8 +58,7 @@ class Child:
         """Ask to stop and wait for the end, which comes in bounded time; return the exit code."""
         self.ask_to_stop()
         try:
-            # Twice its time: the program's own and that of what it leaves behind, then killing.
-            code = self._popen.wait(2 * self.program.stop_within_s + leash.KILL_WITHIN_S + 5.0)
+            code = self._popen.wait(longest_stop_s(self.program))
         except subprocess.TimeoutExpired:
             self._popen.kill()
             code = self._popen.wait(5.0)
@@ -70,6 +69,11 @@ class Child:
         if self._life >= 0:
             os.close(self._life)
             self._life = -1
+
+
+def longest_stop_s(program: Program) -> float:
+    """After that time the leash itself is at fault: its program's time, that of what this leaves behind, killing."""
+    return 2 * program.stop_within_s + leash.LEAVE_WITHIN_S + leash.KILL_WITHIN_S + 5.0
 
 
 def start(program: Program, logs: Path, env: Mapping[str, str], *, held: tuple[int, ...] = ()) -> Child:

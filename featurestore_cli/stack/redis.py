@@ -1,14 +1,14 @@
 """A Redis of the platform's own, and what can be asked of any."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import redis
 
+from featurestore.errors import StoreUnavailableError
 from featurestore_cli.stack.runtimes import find_redis_server
-from featurestore_cli.stack.service import Program
+from featurestore_cli.stack.service import Program, write_private
 
 DEFAULT_PORT = 6379
 MARKER = "featurestore:platform"  # holds the id of the data directory to which this Redis belongs
@@ -32,16 +32,16 @@ class RedisServer:
         server = find_redis_server(env)
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         conf = self.home / "redis.conf"
-        with open(os.open(conf, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(
-                "bind 127.0.0.1 -::1\n"  # the minus: a machine without IPv6 does without
-                f"port {self.port}\n"
-                f"requirepass {self.password}\n"
-                f'dir "{self.home.absolute()}"\n'
-                "appendonly yes\n"
-                'save ""\n'
-                "maxmemory-policy noeviction\n"
-            )
+        write_private(
+            conf,
+            "bind 127.0.0.1 -::1\n"  # the minus: a machine without IPv6 does without
+            f"port {self.port}\n"
+            f"requirepass {self.password}\n"
+            f'dir "{self.home.absolute()}"\n'
+            "appendonly yes\n"
+            'save ""\n'
+            "maxmemory-policy noeviction\n",
+        )
         return Program(
             name="redis",
             command=(str(server), str(conf.absolute())),
@@ -70,9 +70,16 @@ def marked(url: str, platform_id: str) -> bool:
 
 
 def mark(url: str, platform_id: str) -> None:
-    """Say that this Redis belongs to this platform."""
+    """Say that this Redis belongs to this platform.
+
+    Raises:
+        StoreUnavailableError
+    """
     with _client(url) as client:
-        client.set(MARKER, platform_id)
+        try:
+            client.set(MARKER, platform_id)
+        except (redis.RedisError, OSError) as error:
+            raise StoreUnavailableError("Redis", MARKER, str(error)) from error
 
 
 def _client(url: str) -> "redis.Redis":

@@ -1,5 +1,7 @@
 """A program of the platform as a value, and what can be said of it from outside."""
 
+import http.client
+import os
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -54,6 +56,30 @@ def listens(host: str, port: int, timeout_s: float = 0.5) -> bool:
         return False
 
 
+def get_http(port: int, path: str) -> tuple[int, bytes]:
+    """Status and body that an HTTP server on loopback answers; status 0 when none does."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1.0)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
+    except (OSError, http.client.HTTPException):
+        return 0, b""
+    finally:
+        connection.close()
+
+
 def join_address(host: str, port: int) -> str:
     """`host:port`, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file in one step; only its owner may read it."""
+    part = path.with_name(f"{path.name}.part")
+    file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(file, text.encode())
+    finally:
+        os.close(file)
+    part.replace(path)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+from confluent_kafka import Message
 
 from featurestore.landing.dead_letters import DeadLetter
 from featurestore.settings import IngestSettings
@@ -16,6 +17,12 @@ class Records:
     offsets: list[int]
     values: list[bytes | None]
     keys: list[bytes | None]
+
+    @classmethod
+    def of(cls, messages: list[Message]) -> "Records":
+        return cls(
+            list(map(Message.offset, messages)), list(map(Message.value, messages)), list(map(Message.key, messages))
+        )
 
     def since(self, offset: int) -> "Records":
         """Without what comes before `offset`."""
@@ -47,9 +54,13 @@ class Buffer:
         return self.end == self.start
 
     @property
+    def records(self) -> int:
+        return self.rows + len(self.dead)
+
+    @property
     def absent_rows(self) -> int:
         """Offsets without a record: compacted away, or a transaction's marker."""
-        return self.end - self.start - self.rows - len(self.dead)
+        return self.end - self.start - self.records
 
     def add(self, records: Records, decoded: Decoded, since: float) -> None:
         """Take records that follow the ones that are here; `since` is when they may have come at the earliest."""
@@ -72,7 +83,7 @@ class Buffer:
 
     def due_at(self, settings: IngestSettings) -> float:
         """When it is to be landed, in monotonic seconds: at once at the bound of rows or bytes, else at the batch age."""
-        full = self.rows + len(self.dead) >= settings.batch_rows or self.size_bytes >= settings.batch_bytes
+        full = self.records >= settings.batch_rows or self.size_bytes >= settings.batch_bytes
         return 0.0 if full else self.since + settings.batch_age_s
 
     def table(self) -> pa.Table:

@@ -1,0 +1,139 @@
+"""The database for everyone else: one interface, here over the queues of the service."""
+
+import os
+import secrets
+import threading
+from collections.abc import Mapping
+from time import monotonic
+from typing import Protocol, TypeVar
+
+import pyarrow as pa
+
+from featurestore.database.jobs import REPLY, AppendJob, AppendReply, Job, JobReply, SchemaJob, encode
+from featurestore.database.queues import Queues, connect, redis_errors
+from featurestore.database.reads import ReadRequest, Value, params_to_wire, table_of
+from featurestore.database.rows import build
+from featurestore.errors import DatabaseBusyError, JobRefusedError
+
+Row = TypeVar("Row")
+
+INLINE_BYTES = 256 * 2**20  # of one job on the stream
+WAITING_READS = 1000  # queries on the list, above which no more are sent
+_POLL_S = 0.05
+
+
+class Database(Protocol):
+    """The log and everything beside it, wherever the file is. Thread-safe."""
+
+    def append(self, job: AppendJob) -> AppendReply:
+        """Log the job's rows and ledger lines, in one transaction; pairs already in the ledger are skipped.
+
+        Raises:
+            JobRefusedError: columns, types, counts or code are not what the target wants, or DuckDB failed the job.
+            TransientError: whether it was done is not known; the same job may be sent again.
+        """
+        ...
+
+    def ensure(self, job: SchemaJob) -> None:
+        """Create the tables that are missing.
+
+        Raises:
+            JobRefusedError: a version is registered with other code, or a feature's name or type is taken.
+            TransientError: as for `append`.
+        """
+        ...
+
+    def query(self, sql: str, params: Mapping[str, Value] | None = None, *, into: type[Row]) -> list[Row]:
+        """Run one SELECT and build `into`, a dataclass with fields named like the columns, from each row.
+
+        Raises:
+            QueryError: the statement was refused or failed, or its columns are not the fields of `into`.
+            TransientError: no answer in time.
+        """
+        ...
+
+    def query_arrow(self, sql: str, params: Mapping[str, Value] | None = None) -> pa.Table:
+        """Run one SELECT; times are as in the log, UTC without a zone. Raises as `query` does."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class QueueDatabase:
+    """The service's database. Every call waits at most `timeout_s` for its reply, under a key nobody can guess."""
+
+    def __init__(
+        self, redis_url: str, *, namespace: str = "", timeout_s: float = 30.0, queue_jobs: int = 10_000
+    ) -> None:
+        self._client = connect(redis_url, wait_s=timeout_s)
+        self._queues = Queues(namespace)
+        self._timeout_s, self._queue_jobs = timeout_s, queue_jobs
+        self._name = f"{os.getpid()}-{secrets.token_hex(4)}"  # whom the service is fair to
+        self._closed = threading.Event()
+
+    def append(self, job: AppendJob) -> AppendReply:
+        """As `Database.append`. Waits while the stream is long; DatabaseBusyError when it stays so."""
+        return self._send(job).appended()
+
+    def ensure(self, job: SchemaJob) -> None:
+        """As `Database.ensure`."""
+        self._send(job).appended()
+
+    def query(self, sql: str, params: Mapping[str, Value] | None = None, *, into: type[Row]) -> list[Row]:
+        """As `Database.query`."""
+        return build(self.query_arrow(sql, params), into)
+
+    def query_arrow(self, sql: str, params: Mapping[str, Value] | None = None) -> pa.Table:
+        """As `Database.query_arrow`."""
+        request = ReadRequest(
+            query=sql,
+            params=params_to_wire(params),
+            response_key=self._reply_key(),
+            format="arrow",
+            client=self._name,
+            timeout_s=self._timeout_s,
+        )
+        with redis_errors(self._client):
+            return table_of(self._ask(request))
+
+    def close(self) -> None:
+        self._closed.set()
+        self._client.close()
+
+    def _send(self, job: Job) -> JobReply:
+        fields = encode(job)
+        size = sum(map(len, fields.values()))
+        if size > INLINE_BYTES:
+            raise JobRefusedError(f"the job has {size} bytes, at most {INLINE_BYTES} are taken; give it fewer batches")
+        fields[REPLY] = self._reply_key().encode()
+        until = monotonic() + self._timeout_s
+        with redis_errors(self._client):
+            self._wait_for_room(until)
+            self._client.xadd(self._queues.write, fields)  # type: ignore[arg-type]  # bytes are what it wants
+            reply = self._wait(fields[REPLY], max(0.001, until - monotonic()))
+            if reply is None:
+                raise DatabaseBusyError(self._timeout_s, self._client.xlen(self._queues.write))
+        return JobReply.from_json(reply)
+
+    def _wait_for_room(self, until: float) -> None:
+        while (waiting := self._client.xlen(self._queues.write)) >= self._queue_jobs:
+            if monotonic() > until:
+                raise DatabaseBusyError(self._timeout_s, waiting)
+            self._closed.wait(_POLL_S)
+
+    def _ask(self, request: ReadRequest) -> bytes:
+        data = request.to_json()
+        waiting = self._client.lpush(self._queues.read, data)
+        if waiting <= WAITING_READS:
+            reply = self._wait(request.response_key.encode(), self._timeout_s)
+            if reply is not None:
+                return reply
+        self._client.lrem(self._queues.read, 0, data)  # nobody waits for it any more
+        raise DatabaseBusyError(self._timeout_s if waiting <= WAITING_READS else 0.0, waiting)
+
+    def _wait(self, key: bytes, timeout_s: float) -> bytes | None:
+        popped = self._client.blpop([key], timeout=timeout_s)
+        return popped[1] if popped else None
+
+    def _reply_key(self) -> str:
+        return self._queues.replies + secrets.token_urlsafe(24)

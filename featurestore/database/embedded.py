@@ -1,0 +1,53 @@
+"""The same database over a file of one's own, or in memory: for tests, notebooks and materialize()."""
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow as pa
+
+from featurestore.database.connection import MEMORY, open_database
+from featurestore.database.guard import Caps, Guard, reading
+from featurestore.database.jobs import AppendJob, AppendReply, SchemaJob
+from featurestore.database.reads import Value
+from featurestore.database.rows import build
+from featurestore.database.writer import Writer
+
+Row = TypeVar("Row")
+
+_CAPS = Caps(rows=100_000_000, bytes=16 * 2**30)  # the caller's own memory
+
+
+class EmbeddedDatabase:
+    """The service's own writer and guard, without the service. Never point it at the service's file."""
+
+    def __init__(self, path: str | Path = MEMORY) -> None:
+        self._connection = open_database(path)
+        self._writer = Writer(self._connection)
+        self._root = self._connection.cursor()
+        self._guard = Guard(_CAPS)
+        self._writing = threading.Lock()
+
+    def append(self, job: AppendJob) -> AppendReply:
+        """As `Database.append`."""
+        with self._writing:
+            return self._writer.commit([job])[0].appended()
+
+    def ensure(self, job: SchemaJob) -> None:
+        """As `Database.ensure`."""
+        with self._writing:
+            self._writer.commit([job])[0].appended()
+
+    def query(self, sql: str, params: Mapping[str, Value] | None = None, *, into: type[Row]) -> list[Row]:
+        """As `Database.query`."""
+        return build(self.query_arrow(sql, params), into)
+
+    def query_arrow(self, sql: str, params: Mapping[str, Value] | None = None) -> pa.Table:
+        """As `Database.query_arrow`."""
+        with reading(self._root) as cursor:
+            return self._guard.read(cursor, sql, params)
+
+    def close(self) -> None:
+        self._root.close()
+        self._connection.close()

@@ -1,0 +1,144 @@
+"""The service's end of the write stream: take jobs in groups, settle them after the commit.
+
+Entries stay pending in the consumer group until they are settled, so whatever a crash or a lost connection leaves is
+taken again, and the ledger makes that harmless.
+"""
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import redis
+
+from featurestore.database.jobs import HEADER, KIND, REPLY, Job, JobReply, decode, job_id_of
+from featurestore.database.queues import REPLY_TTL_S, Queues
+from featurestore.errors import JobRefusedError
+from featurestore.settings import DatabaseSettings
+
+log = logging.getLogger(__name__)
+
+GROUP = CONSUMER = "database"  # one consumer: whoever holds the database file
+BLOCK_MS = 1000
+_READ_ENTRIES = 8  # at a time; bounds how far the bytes of a group may be exceeded
+_MAX_DELIVERIES = 5  # a job that ended the process so often is given up
+_DEAD_ENTRIES = 10_000
+_DEAD_BYTES = 65_536  # of a header; rows are not kept, they are in the landing zone
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Delivery:
+    """A stream entry with its job, or why there is none."""
+
+    entry_id: bytes
+    fields: Mapping[bytes, bytes]
+    job: Job | None
+    reason: str = ""
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.fields.values()))
+
+
+class Intake:
+    """Not thread-safe; every method does I/O and may raise redis.RedisError."""
+
+    def __init__(self, client: redis.Redis, queues: Queues, settings: DatabaseSettings) -> None:
+        self._client, self._queues, self._settings = client, queues, settings
+        self._recovering = True
+        self._never = threading.Event()
+        self._together = False  # whether jobs came in company lately: only then is it worth waiting for more
+
+    def recover(self) -> None:
+        """Take again what was taken and not settled, one by one, before anything new."""
+        self._recovering = True
+
+    def take(self) -> list[Delivery]:
+        """The next jobs, as one group; waits about a second for the first."""
+        if self._recovering:
+            if delivery := self._oldest_pending():
+                return [delivery]
+            self._recovering = False
+        deliveries = self._new(BLOCK_MS)
+        if deliveries and (self._together or len(deliveries) > 1):
+            # Not by blocking in Redis, whose clock for that ticks ten times a second.
+            self._never.wait(self._settings.group_wait_ms / 1000)
+        more = deliveries
+        while more and not self._full(deliveries):
+            more = self._new(None)
+            deliveries += more
+        self._together = len(deliveries) > 1
+        return deliveries
+
+    def settle(self, deliveries: Sequence[Delivery], replies: Sequence[JobReply]) -> int:
+        """Reply, and take the jobs off the stream, in one step; returns how many jobs are left on it."""
+        pipe = self._client.pipeline(transaction=True)
+        for delivery, reply in zip(deliveries, replies, strict=True):
+            key = delivery.fields.get(REPLY, b"")
+            if key.startswith(self._queues.replies.encode()):
+                pipe.rpush(key, reply.to_json())
+                pipe.expire(key, REPLY_TTL_S)
+            if reply.error:
+                header = delivery.fields.get(HEADER, b"")[:_DEAD_BYTES]
+                dead = {KIND: delivery.fields.get(KIND, b""), HEADER: header, b"error": reply.error.encode()}
+                pipe.xadd(self._queues.dead, dead, maxlen=_DEAD_ENTRIES, approximate=True)
+        ids = [delivery.entry_id for delivery in deliveries]
+        pipe.xack(self._queues.write, GROUP, *ids)
+        pipe.xdel(self._queues.write, *ids)
+        pipe.xlen(self._queues.write)
+        results = pipe.execute(raise_on_error=False)  # a reply key of another type fails alone
+        *_, acknowledged, _, depth = results
+        if isinstance(acknowledged, Exception):
+            raise acknowledged
+        return int(depth)
+
+    def make_group(self) -> None:
+        """At the beginning of the stream, so that jobs sent before the first start, or after a flush, are taken."""
+        try:
+            self._client.xgroup_create(self._queues.write, GROUP, id="0", mkstream=True)
+        except redis.ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    def _full(self, deliveries: Sequence[Delivery]) -> bool:
+        rows = sum(sum(line.logged for line in getattr(one.job, "lines", ())) for one in deliveries)
+        return rows >= self._settings.group_rows or sum(one.size for one in deliveries) >= self._settings.group_bytes
+
+    def _new(self, block_ms: int | None) -> list[Delivery]:
+        return [self._delivery(entry_id, fields) for entry_id, fields in self._read(">", _READ_ENTRIES, block_ms)]
+
+    def _oldest_pending(self) -> Delivery | None:
+        entries = self._read("0", 1, None)
+        if not entries:
+            return None
+        [(entry_id, fields)] = entries
+        [seen] = self._client.xpending_range(self._queues.write, GROUP, entry_id, entry_id, 1)
+        if seen["times_delivered"] > _MAX_DELIVERIES:
+            reason = f"given up: taken {seen['times_delivered'] - 1} times and never finished"
+            log.error("entry %s: %s", entry_id.decode(), reason)
+            return Delivery(entry_id, fields or {}, None, reason)
+        return self._delivery(entry_id, fields)
+
+    def _read(self, after: str, count: int, block_ms: int | None) -> list[tuple[bytes, dict[bytes, bytes] | None]]:
+        """An entry that was deleted while pending comes without fields."""
+        try:
+            streams = self._client.xreadgroup(GROUP, CONSUMER, {self._queues.write: after}, count=count, block=block_ms)
+        except redis.ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            log.warning("the write stream has no consumer group (a new or emptied Redis); creating it")
+            self.make_group()
+            return []
+        return [entry for _, entries in streams or [] for entry in entries]
+
+    def _delivery(self, entry_id: bytes, fields: dict[bytes, bytes] | None) -> Delivery:
+        try:
+            return Delivery(entry_id, fields or {}, decode(fields or {}))
+        except JobRefusedError as error:
+            log.warning("entry %s refused: %s", entry_id.decode(), error)
+            return Delivery(entry_id, fields or {}, None, str(error))
+
+
+def refusal(delivery: Delivery) -> JobReply:
+    """The reply to a delivery without a job."""
+    return JobReply(job_id_of(delivery.fields), error=delivery.reason)

@@ -1,0 +1,128 @@
+"""Who of the admitted readers is served next, and when a query has taken too long."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+import duckdb
+
+Item = TypeVar("Item")
+
+
+class FairQueue(Generic[Item]):
+    """First in, first out for each client; one item of each client in turn. Its owner bounds it by admission."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: dict[str, deque[Item]] = {}  # in the order in which clients are served
+        self._closed = False
+
+    def put(self, client: str, item: Item) -> None:
+        with self._changed:
+            self._waiting.setdefault(client, deque()).append(item)
+            self._changed.notify()
+
+    def take(self, timeout_s: float) -> Item | None:
+        """The next item; None when none comes in time."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed, timeout_s)
+            if not self._waiting:
+                return None
+            client, items = next(iter(self._waiting.items()))
+            del self._waiting[client]
+            item = items.popleft()
+            if items:
+                self._waiting[client] = items  # behind the others
+            return item
+
+    def close(self) -> None:
+        """Let those who wait go; what is in the queue is still handed out."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    @property
+    def closed(self) -> bool:
+        with self._changed:
+            return self._closed and not self._waiting
+
+
+class Seats:
+    """How many queries run at once: `count` quick ones, and as many slow ones beside them.
+
+    A query that still runs after a while moves to a slow seat, if one is free, so that small queries get through
+    between a few heavy ones.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._quick, self._slow = threading.Semaphore(count), threading.Semaphore(count)
+
+    def take(self, timeout_s: float) -> "Seat | None":
+        """A quick seat; None when none gets free in time. Whoever takes it leaves it."""
+        return Seat(self._quick, self._slow) if self._quick.acquire(timeout=timeout_s) else None
+
+
+class Seat:
+    """Held by one query."""
+
+    def __init__(self, quick: threading.Semaphore, slow: threading.Semaphore) -> None:
+        self._held, self._slow = quick, slow
+        self._lock = threading.Lock()
+        self._left = False
+
+    def move(self) -> None:
+        """To a slow seat, if there is one."""
+        with self._lock:
+            if not self._left and self._held is not self._slow and self._slow.acquire(blocking=False):
+                self._held.release()
+                self._held = self._slow
+
+    def leave(self) -> None:
+        with self._lock:
+            self._left = True
+            self._held.release()
+
+
+class Deadline:
+    """Interrupts a cursor when its time is up; `passed` says whether it did."""
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        self._cursor = cursor
+        self._lock = threading.Lock()
+        self._over = False
+        self.passed = False
+
+    def interrupt(self) -> None:
+        with self._lock:  # never after `finish`: the cursor would be closed, or busy with something else
+            if not self._over:
+                self.passed = True
+                self._cursor.interrupt()
+
+    def finish(self) -> None:
+        with self._lock:
+            self._over = True
+
+
+@contextmanager
+def deadline(cursor: duckdb.DuckDBPyConnection, seconds: float) -> Generator[Deadline]:
+    """Give what runs inside so much time."""
+    limit = Deadline(cursor)
+    try:
+        with after(seconds, limit.interrupt):
+            yield limit
+    finally:
+        limit.finish()
+
+
+@contextmanager
+def after(seconds: float, call: Callable[[], None]) -> Generator[None]:
+    """Call it, in a thread of its own, if what runs inside takes so long."""
+    timer = threading.Timer(seconds, call)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

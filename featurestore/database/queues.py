@@ -1,0 +1,69 @@
+"""The queues in Redis: their names, and one way to talk to that Redis."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from featurestore.errors import StoreUnavailableError
+
+REPLY_TTL_S = 60  # how long a reply waits for its reader
+_CONNECT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """The keys of one namespace."""
+
+    namespace: str = ""
+
+    @property
+    def write(self) -> str:
+        """Stream of write jobs."""
+        return self._name("duckdb_write_queue")
+
+    @property
+    def read(self) -> str:
+        """List of queries; pushed left, popped right."""
+        return self._name("duckdb_read_queue")
+
+    @property
+    def dead(self) -> str:
+        """Stream of jobs that were refused or failed, with the reason; the oldest ones are dropped."""
+        return self._name("duckdb_dead_queue")
+
+    @property
+    def replies(self) -> str:
+        """Prefix of every reply key. The service writes to no other key that a client names."""
+        return self._name("duckdb_reply:")
+
+    def _name(self, plain: str) -> str:
+        return f"{self.namespace}:{plain}" if self.namespace else plain
+
+
+def connect(url: str, *, wait_s: float) -> redis.Redis:
+    """A thread-safe client for calls that block up to `wait_s`.
+
+    It never repeats a call by itself: whoever reads a queue must know that a reply may have been lost.
+    """
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=wait_s + _CONNECT_S,
+        socket_connect_timeout=_CONNECT_S,
+        socket_keepalive=True,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+    )
+
+
+@contextmanager
+def redis_errors(client: redis.Redis) -> Generator[None]:
+    """Raise what passes by itself (no connection, loading, read-only, full) as StoreUnavailableError."""
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, redis.OutOfMemoryError) as error:
+        where = client.connection_pool.connection_kwargs
+        raise StoreUnavailableError("Redis", f"{where.get('host')}:{where.get('port')}", str(error)) from error

@@ -1,0 +1,159 @@
+"""The reading side of the service: takes queries from the list, runs them guarded, replies."""
+
+import logging
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from time import monotonic
+
+import duckdb
+import redis
+
+from featurestore.database.guard import Caps, Guard, reading
+from featurestore.database.lanes import FairQueue, Seats, after, deadline
+from featurestore.database.metrics import DatabaseMetrics
+from featurestore.database.queues import REPLY_TTL_S, Queues, connect, redis_errors
+from featurestore.database.reads import ReadRequest, data_reply, error_reply, params_from_wire
+from featurestore.errors import QueryError, TransientError
+from featurestore.settings import DatabaseSettings
+
+log = logging.getLogger(__name__)
+
+_POLL_S = 1.0
+_IDLE_S = 5.0  # how often an idle thread looks around
+_SLOW_S = 1.0  # after which a query is a slow one
+
+
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    request: ReadRequest
+    at: float = field(default_factory=monotonic)
+
+
+class Readers:
+    """Threads of their own; the writer never waits for them.
+
+    At most `admitted_reads` queries are taken off the list at a time; what is not taken waits there, and its client
+    gives up after its own timeout. `readers` of them run at once, clients in turn, and as many slow ones beside them.
+    """
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        url: str,
+        queues: Queues,
+        settings: DatabaseSettings,
+        metrics: DatabaseMetrics,
+    ) -> None:
+        self._root = connection.cursor()  # never busy itself, so a fresh cursor of it is never waited for
+        self._client = connect(url, wait_s=_POLL_S)
+        self._queues, self._settings, self._metrics = queues, settings, metrics
+        self._guard = Guard(Caps(settings.read_rows, settings.read_bytes))
+        self._admitted: FairQueue[_Admitted] = FairQueue()
+        self._places = threading.Semaphore(settings.admitted_reads)
+        self._seats = Seats(settings.readers)
+        self._stopping = threading.Event()
+        self._pool = ThreadPoolExecutor(2 * settings.readers + 1, thread_name_prefix="reader")
+        self._threads: list[Future[None]] = []
+
+    def start(self) -> None:
+        self._threads = [self._pool.submit(self._admit)]
+        self._threads += [self._pool.submit(self._serve) for _ in range(2 * self._settings.readers)]
+
+    def check(self) -> None:
+        """Raise what ended one of the threads, if something did."""
+        for thread in self._threads:
+            if thread.done():
+                thread.result()
+
+    def drain(self) -> None:
+        """Take no more queries, finish the admitted ones."""
+        self._stopping.set()
+        self._pool.shutdown(wait=True)
+
+    def stop(self) -> None:
+        self.drain()
+        self._client.close()
+        self._root.close()
+
+    def _admit(self) -> None:
+        while not self._stopping.is_set():
+            if not self._places.acquire(timeout=_POLL_S):
+                continue
+            request = self._next_request()
+            if request is None:
+                self._places.release()
+            else:
+                self._admitted.put(request.client, _Admitted(request))
+        self._admitted.close()
+
+    def _next_request(self) -> ReadRequest | None:
+        try:
+            with redis_errors(self._client):
+                popped = self._client.brpop([self._queues.read], timeout=_POLL_S)
+        except TransientError as error:
+            log.warning("no queries are taken: %s", error)
+            self._stopping.wait(_POLL_S)
+            return None
+        if popped is None:
+            return None
+        try:
+            request = ReadRequest.from_json(popped[1])
+        except QueryError as error:
+            return self._dropped(str(error))
+        if not request.response_key.startswith(self._queues.replies):
+            return self._dropped(f"the response key does not start with {self._queues.replies}")
+        return request
+
+    def _dropped(self, why: str) -> None:
+        log.warning("a query was dropped: %s", why)
+        self._metrics.reads["dropped"].inc()
+
+    def _serve(self) -> None:
+        while not self._admitted.closed:
+            seat = self._seats.take(_IDLE_S)
+            if seat is None:
+                continue
+            try:
+                admitted = self._admitted.take(_IDLE_S)
+                if admitted is not None:
+                    with after(_SLOW_S, seat.move):
+                        self._do(admitted)
+            finally:
+                seat.leave()
+
+    def _do(self, admitted: _Admitted) -> None:
+        try:
+            outcome, reply = self._answer(admitted)
+        finally:
+            self._places.release()
+        self._reply(admitted.request.response_key, reply)
+        self._metrics.reads[outcome].inc()
+        self._metrics.query_seconds.observe(monotonic() - admitted.at)
+
+    def _answer(self, admitted: _Admitted) -> tuple[str, bytes]:
+        request = admitted.request
+        allowed_s = min(request.timeout_s or self._settings.read_timeout_s, self._settings.read_timeout_s)
+        left_s = admitted.at + allowed_s - monotonic()
+        if left_s <= 0:
+            return "late", error_reply(f"the query waited {allowed_s:g} s for its turn; try again")
+        with reading(self._root) as cursor, deadline(cursor, left_s) as limit:
+            try:
+                table = self._guard.read(cursor, request.query, params_from_wire(request.params))
+            except QueryError as error:
+                if limit.passed:
+                    return "late", error_reply(f"the query was stopped after {allowed_s:g} s")
+                return "refused", error_reply(str(error))
+        return "done", data_reply(table, request.format)
+
+    def _reply(self, key: str, reply: bytes) -> None:
+        pipe = self._client.pipeline(transaction=True)
+        pipe.rpush(key, reply)
+        pipe.expire(key, REPLY_TTL_S)
+        try:
+            with redis_errors(self._client):
+                pipe.execute()
+        except TransientError as error:
+            log.warning("a reply was lost: %s", error)
+        except redis.ResponseError as error:
+            log.warning("a reply could not be given: %s", error)

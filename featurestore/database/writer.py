@@ -1,0 +1,209 @@
+"""The transaction core: write jobs go into the database once, whatever is sent again and however it is grouped."""
+
+import logging
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import cast
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from featurestore.database.catalogue import Catalogue, transaction
+from featurestore.database.checks import LINE, checked
+from featurestore.database.jobs import AppendJob, Job, JobReply, LedgerLine, SchemaJob
+from featurestore.errors import JobRefusedError, NoSpaceError, TransientError
+
+log = logging.getLogger(__name__)
+
+_PAIRS = (Path(__file__).parent / "sql" / "applied_pairs.sql").read_text()
+_LEDGER = pa.schema(
+    [("batch_id", pa.string()), ("target", pa.string()), ("commit_seq", pa.int64())]
+    + [(name, pa.int64()) for name in ("rows_in", "logged", "filtered", "quarantined")]
+)
+
+Pair = tuple[str, str]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Writer:
+    """The only one that changes the database; one thread at a time."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, *, now: Callable[[], datetime] = utc_now) -> None:
+        self._connection, self._now = connection, now
+        self._catalogue = Catalogue(connection)
+        [(last,)] = connection.execute("SELECT coalesce(max(commit_seq), 0) FROM applied").fetchall()
+        self._last_seq: int = last
+
+    def commit(self, jobs: Sequence[Job]) -> list[JobReply]:
+        """Do the jobs, in order, and say what became of each; neighbouring appends share a transaction.
+
+        A refused or failing job gets an error reply and changes nothing; it does not keep the others from being done.
+
+        Raises:
+            TransientError: the disk is full or does not answer; nothing of the transaction at hand was done, and the
+                same jobs may be given again.
+            duckdb.FatalException: the database is unusable until it is opened again.
+        """
+        replies: list[JobReply] = []
+        for kind, group in groupby(jobs, key=type):
+            if kind is SchemaJob:
+                replies += [self._change_schema(cast("SchemaJob", job)) for job in group]
+            else:
+                replies += self._append(cast("list[AppendJob]", list(group)))
+        return replies
+
+    def _change_schema(self, job: SchemaJob) -> JobReply:
+        try:
+            with _our_fault():
+                self._catalogue.change(job, self._now())
+        except (JobRefusedError, duckdb.Error) as error:
+            _raise_if_fatal(error)
+            log.warning("schema job %s refused: %s", job.job_id, error)
+            return JobReply(job.job_id, error=str(error))
+        return JobReply(job.job_id)
+
+    def _append(self, jobs: Sequence[AppendJob]) -> list[JobReply]:
+        try:
+            with _our_fault():
+                return self._append_together(jobs)
+        except duckdb.Error as error:
+            _raise_if_fatal(error)
+            if len(jobs) == 1:
+                log.warning("job %s for %s failed: %s", jobs[0].job_id, jobs[0].target, error)
+                return [JobReply(jobs[0].job_id, error=f"failed: {error}")]
+            log.warning("a group of %d jobs failed; doing them singly", len(jobs))
+            return [reply for job in jobs for reply in self._append([job])]
+
+    def _append_together(self, jobs: Sequence[AppendJob]) -> list[JobReply]:
+        with transaction(self._connection):
+            group = _Group(self._applied(jobs), max(self._last_seq + 1, _microseconds(self._now())))
+            replies = [self._take(job, group) for job in jobs]
+            for relation, tables in group.rows.items():
+                self._insert(relation, pa.concat_tables(tables))
+            if group.quarantined:
+                self._insert("quarantined_rows", pa.concat_tables(group.quarantined))
+            if group.ledger:
+                self._insert("applied", _ledger_table(group.ledger), _LEDGER_MORE, {"now": _naive(self._now())})
+        self._last_seq = max(self._last_seq, group.next_seq - 1)
+        return replies
+
+    def _take(self, job: AppendJob, group: "_Group") -> JobReply:
+        """Check a job and put what is new of it into the group."""
+        try:
+            target = self._catalogue.target(job.target)
+            job = checked(job, target)
+        except JobRefusedError as error:
+            log.warning("job %s for %s refused: %s", job.job_id, job.target, error)
+            return JobReply(job.job_id, error=str(error))
+        seqs, skipped = group.number(job.lines)
+        if not all(skipped):
+            group.add(target.relation, job, seqs, skipped)
+        return JobReply(job.job_id, seqs, skipped)
+
+    def _applied(self, jobs: Sequence[AppendJob]) -> dict[Pair, int]:
+        lines = [line for job in jobs for line in job.lines]
+        wanted = pa.table(
+            {
+                "batch_id": pa.array([line.batch_id for line in lines], pa.string()),
+                "target": pa.array([line.target for line in lines], pa.string()),
+            }
+        )
+        with self._registered("wanted", wanted):
+            return {(batch, target): seq for batch, target, seq in self._connection.execute(_PAIRS).fetchall()}
+
+    def _insert(self, relation: str, rows: pa.Table, more: str = "", params: dict[str, object] | None = None) -> None:
+        with self._registered("incoming", rows):
+            self._connection.execute(f"INSERT INTO {relation} BY NAME SELECT *{more} FROM incoming", params)
+
+    @contextmanager
+    def _registered(self, name: str, table: pa.Table) -> Generator[None]:
+        self._connection.register(name, table)
+        try:
+            yield
+        finally:
+            self._connection.unregister(name)
+
+
+_LEDGER_MORE = ", $now AS applied_at, md5_number_lower(batch_id) AS batch_hash"
+
+
+@dataclass(slots=True)
+class _Group:
+    """What one transaction will insert. `known` grows with each job, so a pair sent twice in a group is logged once."""
+
+    known: dict[Pair, int]
+    next_seq: int
+    rows: dict[str, list[pa.Table]] = field(default_factory=dict[str, list[pa.Table]])
+    quarantined: list[pa.Table] = field(default_factory=list[pa.Table])
+    ledger: list[tuple[LedgerLine, int]] = field(default_factory=list[tuple[LedgerLine, int]])
+
+    def number(self, lines: Sequence[LedgerLine]) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+        """The commit_seq of each line, and whether it was known before."""
+        seqs: list[int] = []
+        skipped: list[bool] = []
+        for line in lines:
+            pair = (line.batch_id, line.target)
+            skipped.append(pair in self.known)
+            if pair not in self.known:
+                self.known[pair] = self.next_seq
+                self.ledger.append((line, self.next_seq))
+                self.next_seq += 1
+            seqs.append(self.known[pair])
+        return tuple(seqs), tuple(skipped)
+
+    def add(self, relation: str, job: AppendJob, seqs: Sequence[int], skipped: Sequence[bool]) -> None:
+        """The rows of the lines that are new; `line` gives way to what is stored instead."""
+        rows, quarantined = (_new_rows(table, skipped) for table in (job.rows, job.quarantined))
+        if rows.num_rows:
+            rows = rows.append_column("commit_seq", pc.take(pa.array(seqs, pa.int64()), rows[LINE]))
+            self.rows.setdefault(relation, []).append(rows.drop_columns([LINE]))
+        if quarantined.num_rows:
+            for name in ("batch_id", "target"):
+                values = pa.array([getattr(line, name) for line in job.lines], pa.string())
+                quarantined = quarantined.append_column(name, pc.take(values, quarantined[LINE]))
+            self.quarantined.append(quarantined.drop_columns([LINE]))
+
+
+def _new_rows(table: pa.Table, skipped: Sequence[bool]) -> pa.Table:
+    if not any(skipped):
+        return table
+    return table.filter(pc.take(pa.array([not one for one in skipped]), table[LINE]))
+
+
+def _ledger_table(ledger: Sequence[tuple[LedgerLine, int]]) -> pa.Table:
+    rows = [
+        {name: seq if name == "commit_seq" else getattr(line, name) for name in _LEDGER.names} for line, seq in ledger
+    ]
+    return pa.Table.from_pylist(rows, schema=_LEDGER)
+
+
+@contextmanager
+def _our_fault() -> Generator[None]:
+    """Errors of the machine are nobody's job: they are raised as transient and no job is blamed for them."""
+    try:
+        yield
+    except (duckdb.IOException, duckdb.TransactionException) as error:
+        if "no space left" in str(error).lower():
+            raise NoSpaceError(f"the disk of the database is full: {error}") from error
+        raise TransientError(f"the database cannot write: {error}") from error
+
+
+def _raise_if_fatal(error: Exception) -> None:
+    if isinstance(error, duckdb.FatalException | duckdb.InternalException):
+        raise error
+
+
+def _microseconds(at: datetime) -> int:
+    return int(at.timestamp() * 1_000_000)
+
+
+def _naive(at: datetime) -> datetime:
+    return at.astimezone(UTC).replace(tzinfo=None)

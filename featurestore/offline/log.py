@@ -1,0 +1,132 @@
+"""The ledger: which batches are in which target, and what became of their rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import MappingProxyType
+
+from featurestore.database.client import Database
+
+_SQL = Path(__file__).parent / "sql"
+_NEWS = (_SQL / "ledger_news.sql").read_text()
+_ACCOUNTING = (_SQL / "accounting.sql").read_text()
+_REGISTERED = "SELECT target, registered_at FROM view_versions"
+_PAGE_ROWS = 100_000
+
+Pair = tuple[str, str]  # (batch_id, target)
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """What became of one batch in one target."""
+
+    batch_id: str
+    target: str
+    commit_seq: int
+    rows_in: int
+    logged: int
+    filtered: int
+    quarantined: int
+    applied_at: datetime
+
+
+class Ledger:
+    """A copy of the ledger that is brought up to date by what is new. Not thread-safe.
+
+    Which database it is (its epoch) is read with the news: after a rebuild or restore the copy starts anew.
+    """
+
+    def __init__(self) -> None:
+        self.epoch = ""
+        self._rows: dict[Pair, LedgerRow] = {}
+        self._by_target: dict[str, list[LedgerRow]] = {}
+        self._last = 0
+
+    @property
+    def rows(self) -> Mapping[Pair, LedgerRow]:
+        return MappingProxyType(self._rows)
+
+    def lines(self, target: str) -> list[LedgerRow]:
+        """In commit_seq order."""
+        return list(self._by_target.get(target, ()))
+
+    def refresh(self, database: Database) -> None:
+        """Read what was committed since the last time. Raises TransientError when the database does not answer."""
+        while self._read_page(database):
+            pass
+
+    def _read_page(self, database: Database) -> bool:
+        """Return whether there may be more."""
+        news = database.query(_NEWS, {"last": self._last, "page": _PAGE_ROWS}, into=_News)
+        epoch = news[0].epoch
+        if epoch != self.epoch:
+            fresh = self._last == 0
+            self.epoch, self._rows, self._by_target, self._last = epoch, {}, {}, 0
+            if not fresh:
+                return True  # what was asked for was beyond another database's end
+        for one in news:
+            if one.batch_id is not None:
+                self._add(one.row())
+        return len(news) == _PAGE_ROWS
+
+    def _add(self, row: LedgerRow) -> None:
+        self._rows[row.batch_id, row.target] = row
+        self._by_target.setdefault(row.target, []).append(row)
+        self._last = row.commit_seq
+
+
+@dataclass(frozen=True, slots=True)
+class TargetCounts:
+    """The sums of a target's ledger lines: rows_in = logged + filtered + quarantined."""
+
+    target: str
+    batches: int
+    rows_in: int
+    logged: int
+    filtered: int
+    quarantined: int
+    newest_applied_at: datetime | None
+
+
+def registered(database: Database) -> Mapping[str, datetime]:
+    """When each target was first registered; a new view starts with the batches that landed from then on."""
+    return {one.target: one.registered_at for one in database.query(_REGISTERED, into=_Registered)}
+
+
+def accounting(database: Database) -> list[TargetCounts]:
+    """The sums per registered target, those without a batch too."""
+    return database.query(_ACCOUNTING, into=TargetCounts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Registered:
+    target: str
+    registered_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """A row of sql/ledger_news.sql; without news there is one row, with the epoch alone."""
+
+    epoch: str
+    batch_id: str | None
+    target: str
+    commit_seq: int
+    rows_in: int
+    logged: int
+    filtered: int
+    quarantined: int
+    applied_at: datetime
+
+    def row(self) -> LedgerRow:
+        return LedgerRow(
+            self.batch_id or "",
+            self.target,
+            self.commit_seq,
+            self.rows_in,
+            self.logged,
+            self.filtered,
+            self.quarantined,
+            self.applied_at,
+        )

@@ -1,0 +1,11 @@
+-- The ledger lines after $last, oldest first, each with the database's epoch; one row without a line when there are none.
+SELECT store_info.epoch, news.*
+FROM store_info
+LEFT JOIN (
+    SELECT batch_id, target, commit_seq, rows_in, logged, filtered, quarantined, applied_at
+    FROM applied
+    WHERE commit_seq > $last
+    ORDER BY commit_seq
+    LIMIT $page
+) AS news ON true
+ORDER BY news.commit_seq

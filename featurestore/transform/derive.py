@@ -1,0 +1,116 @@
+"""Derived features: SQL over features that were already read and values of the request; nothing is stored.
+
+One function serves training sets and online reads, so that both compute the same.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import duckdb
+import pyarrow as pa
+
+from featurestore.definitions.dtypes import DUCKDB, ScalarType, arrow_type, scalar_of
+from featurestore.definitions.view import DerivedView, FeatureView
+from featurestore.errors import DefinitionError, TerminalError
+
+TYPES: Mapping[str, ScalarType] = {dtype.__name__: dtype for dtype in DUCKDB}
+
+_local = threading.local()
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A value that a derived view computes with: a feature, or a value of the request (`target` is empty)."""
+
+    name: str
+    dtype: str  # str, int, float or bool
+    target: str = ""  # <view>@v<version>
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """One derived feature."""
+
+    name: str
+    dtype: str
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
+class Derivation:
+    """A derived view as a plain value: all it takes to compute it, today and from a receipt."""
+
+    target: str
+    inputs: tuple[Input, ...]
+    expressions: tuple[Expression, ...]
+
+    @property
+    def sql(self) -> str:
+        """One row per row of `inputs`, in order."""
+        parts = (f'CAST(({one.sql}) AS {DUCKDB[TYPES[one.dtype]]}) AS "{one.name}"' for one in self.expressions)
+        return f"SELECT {', '.join(parts)} FROM inputs"
+
+
+@cache
+def derivation(view: DerivedView) -> Derivation:
+    """Compile a derived view.
+
+    Raises:
+        DefinitionError: two inputs have the same name.
+    """
+    where = f"view {view.name!r}"
+    inputs = [Input(name, scalar_of(declared, where)[0].__name__) for name, declared in view.request.items()]
+    for given in view.inputs:
+        if isinstance(given, FeatureView | DerivedView):
+            target = f"{given.name}@v{given.version}"
+            inputs += [Input(one.name, one.dtype.__name__, target) for one in given.all_features]
+        else:
+            inputs.append(Input(given.name, given.feature.dtype.__name__, f"{given.view}@v{given.version}"))
+    names = [one.name for one in inputs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise DefinitionError(f"{where}: two inputs are called {twice!r}")
+    return Derivation(
+        f"{view.name}@v{view.version}",
+        tuple(inputs),
+        tuple(Expression(one.name, one.dtype.__name__, one.expression) for one in view.features),
+    )
+
+
+def derive(what: Derivation, columns: Sequence[pa.Array | pa.ChunkedArray]) -> pa.Table:
+    """Compute the expressions from one column per input, in the order of `what.inputs`; NULL is SQL's NULL.
+
+    Raises:
+        TerminalError: an expression fails on these values; the message names the view and says why.
+    """
+    fields = [pa.field(one.name, arrow_type(TYPES[one.dtype])) for one in what.inputs]
+    table = pa.Table.from_arrays([_cast(what, *pair) for pair in zip(fields, columns, strict=True)], pa.schema(fields))
+    connection = _connection()
+    connection.register("inputs", table)
+    try:
+        return connection.sql(what.sql).to_arrow_table()
+    except duckdb.Error as error:
+        raise TerminalError(f"view {what.target}: {error}") from error
+    finally:
+        connection.unregister("inputs")
+
+
+def _cast(what: Derivation, field: pa.Field, column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    try:
+        return column.cast(field.type)
+    except pa.ArrowException as error:
+        raise TerminalError(f"view {what.target}: {field.name!r} is {column.type}, not {field.type} ({error})") from error
+
+
+def _connection() -> duckdb.DuckDBPyConnection:
+    """An empty DuckDB of this thread's own; expressions can reach nothing but their inputs."""
+    if not hasattr(_local, "connection"):
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "python_enable_replacements": False,
+            "enable_external_access": False,
+            "lock_configuration": True,
+        }
+        _local.connection = duckdb.connect(":memory:", config=config)
+    return _local.connection

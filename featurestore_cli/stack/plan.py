@@ -1,0 +1,186 @@
+"""What the platform consists of: which programs, what each waits for, and which go first when it stops."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from featurestore.settings import PREFIX, Settings
+from featurestore_cli.stack.dagster import Dagster, plan_dagster
+from featurestore_cli.stack.ports import Ports
+from featurestore_cli.stack.provision import Provided, Site, provide_azurite, provide_kafka, provide_redis
+from featurestore_cli.stack.service import Program, Say, get_http
+from featurestore_cli.stack.state import Home, PlatformState
+
+GRPC_ADDRESS = "GRPC_ADDRESS"
+DEFAULT_GRPC_PORT = 50051
+EXAMPLE_DONE = "example-pushed"  # a file beside Azurite's data
+# When the platform stops, from first to last: nothing that is still at work loses what it works with.
+FED = ("ingest-kafka", "ingest-grpc")  # by the generator
+GENERATOR, INGEST, RUNS, CODE, DATABASE, SERVICES = range(6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """A program in its place."""
+
+    program: Program
+    after: tuple[str, ...] = ()  # names of those that are ready, or done, before it starts
+    started: bool = True  # by us; others are only looked at
+    once: bool = False  # it does its work and ends
+    wave: int = SERVICES
+    metrics_port: int = 0  # where its /health is
+    note: str = ""
+    when_ready: Callable[[], None] | None = None  # called each time it becomes ready
+
+    @property
+    def name(self) -> str:
+        return self.program.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The whole platform."""
+
+    units: tuple[Unit, ...]
+    addresses: Mapping[str, str] = field(repr=False)  # for platform.env
+    env: Mapping[str, str] = field(repr=False)  # of every program
+    dagster_url: str
+
+
+def plan_platform(
+    home: Home, settings: Settings, environ: Mapping[str, str], *, platform_id: str, generator: bool | None, say: Say
+) -> Plan:
+    """Find or choose everything and fetch what is missing; nothing is started yet.
+
+    With `generator=None` the generator feeds a Kafka that is ours only.
+
+    Raises:
+        MissingProgramError, DownloadError, NotStartedError, TerminalError
+    """
+    site = Site(
+        data_dir=home.path,
+        logs=home.logs,
+        platform_id=platform_id,
+        environ=environ,
+        previous=home.addresses(),
+        settings=settings,
+        say=say,
+    )
+    with ThreadPoolExecutor(max_workers=3, thread_name_prefix="provide") as pool:
+        futures = [pool.submit(provide, site) for provide in (provide_redis, provide_kafka, provide_azurite)]
+        redis, kafka, azurite = [future.result() for future in futures]
+    before = _ports(home.state())
+    dagster = plan_dagster(
+        home.path / "dagster", Path.cwd(), previous_port=before.get("dagster-web", 0), ports=site.ports
+    )
+    own_grpc = not site.set_by_user(GRPC_ADDRESS)
+    grpc = _grpc_address(site) if own_grpc else settings.grpc.address
+    daemon = partial(_daemon, site.ports, before)
+    feeds = kafka.started if generator is None else generator
+    units = (
+        *(_service(one) for one in (redis, kafka, azurite)),
+        _job("kafka-topics", "topics", *([platform_id] if kafka.started else []), after=("kafka",)),
+        *_example(home, azurite, platform_id),
+        daemon("database", 9465, run="database", after=("redis",), wave=DATABASE),
+        daemon("ingest-kafka", 9466, run="kafka", after=("kafka-topics",), wave=INGEST),
+        daemon("ingest-grpc", 9467, run="grpc", after=(), wave=INGEST, address=grpc),
+        *_dagster(dagster),
+        *([daemon("generator", 9468, run="generator", after=FED, wave=GENERATOR)] if feeds else []),
+    )
+    return Plan(
+        units=units,
+        addresses={
+            **redis.env,
+            **kafka.env,
+            **azurite.env,
+            **({f"{PREFIX}{GRPC_ADDRESS}": grpc} if own_grpc else {}),
+        },
+        env={
+            **environ,
+            f"{PREFIX}DATA_DIR": str(home.path),
+            f"{PREFIX}METRICS_PORT": "0",
+            "DAGSTER_HOME": str(dagster.home),
+            "DAGSTER_DISABLE_TELEMETRY": "yes",
+            "PYTHONUNBUFFERED": "1",
+        },
+        dagster_url=dagster.url,
+    )
+
+
+def read_health(port: int) -> tuple[bool, str]:
+    """Whether one of our own processes says that it is ready, and its note."""
+    status, body = get_http(port, "/health")
+    try:
+        note = json.loads(body).get("note", "") if body else ""
+    except ValueError:
+        note = ""
+    return status == 200, note
+
+
+def _service(found: Provided) -> Unit:
+    return Unit(program=found.program, started=found.started, note=found.note, when_ready=found.when_ready)
+
+
+def _job(name: str, *arguments: str, after: tuple[str, ...], wave: int = SERVICES) -> Unit:
+    command = (sys.executable, "-m", "featurestore_cli.stack.jobs", *arguments)
+    return Unit(program=Program(name=name, command=command, answers=lambda: False), after=after, once=True, wave=wave)
+
+
+def _example(home: Home, azurite: Provided, platform_id: str) -> list[Unit]:
+    """The example model, once, and only into an Azurite of ours."""
+    done = home.path / "azurite" / EXAMPLE_DONE
+    if done.exists() or not azurite.started:
+        return []
+    return [_job("example-model", "example", platform_id, str(done), after=("azurite",))]
+
+
+def _daemon(
+    ports: Ports,
+    before: Mapping[str, int],
+    name: str,
+    port: int,
+    *,
+    run: str,
+    after: tuple[str, ...],
+    wave: int,
+    address: str = "",
+) -> Unit:
+    """A process of our own: `featurestore run NAME`, with a port for its health and metrics."""
+    port = ports.take(before.get(name, 0), port)
+    program = Program(
+        name=name,
+        command=(sys.executable, "-m", "featurestore_cli.main", "run", run),
+        env={f"{PREFIX}METRICS_PORT": str(port)},
+        answers=lambda: read_health(port)[0],
+        address=address,
+        stop_within_s=20.0,
+    )
+    return Unit(program=program, after=after, wave=wave, metrics_port=port)
+
+
+def _dagster(dagster: Dagster) -> list[Unit]:
+    init = [Unit(program=dagster.init(), once=True, when_ready=dagster.initialised)] if dagster.prepare() else []
+    code = [Unit(program=server.program(dagster.project), wave=CODE) for server in dagster.code_servers]
+    ready = tuple(unit.name for unit in (*init, *code))
+    return [
+        *init,
+        *code,
+        Unit(program=dagster.webserver(), after=ready, wave=CODE),
+        Unit(program=dagster.daemon(), after=(*ready, "database"), wave=RUNS),
+    ]
+
+
+def _ports(state: PlatformState | None) -> dict[str, int]:
+    """Where the processes of the last time were, so that they are found there again."""
+    processes = state.processes if state else ()
+    return {one.name: one.metrics_port or urlsplit(one.address).port or 0 for one in processes}
+
+
+def _grpc_address(site: Site) -> str:
+    before = site.before(GRPC_ADDRESS).rpartition(":")[2]
+    return f"127.0.0.1:{site.ports.take(int(before or 0), DEFAULT_GRPC_PORT)}"

@@ -1,0 +1,206 @@
+"""Each feature view: one step writes the log, then the online store."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+
+import dagster as dg
+
+from featurestore.apply import Applied, apply_batches
+from featurestore.database.client import Database
+from featurestore.database.jobs import SchemaJob
+from featurestore.definitions.feature import FeatureOf
+from featurestore.definitions.project import Project
+from featurestore.definitions.source import KafkaSource
+from featurestore.definitions.view import DerivedView, FeatureView
+from featurestore.errors import DefinitionError, FeatureStoreError, TerminalError, TransientError
+from featurestore.landing.batch import Batch
+from featurestore.landing.pending import Cause
+from featurestore.landing.zone import LandingZone
+from featurestore.offline.tables import view_table
+from featurestore.online.store import OnlineStore
+from featurestore_dagster.assets.raw import selected_batches
+from featurestore_dagster.assets.schema import (
+    derived_columns,
+    log_columns,
+    log_lineage,
+    online_columns,
+    online_lineage,
+)
+from featurestore_dagster.names import FEATURES, ONLINE, PLAIN, TRANSFORM_POOL, Keys
+from featurestore_dagster.partitions import LANDING_HOUR, SINGLE_RUN, beta_features
+from featurestore_dagster.resources import BatchSelection
+from featurestore_dagster.runs import failure
+
+# A stream that is silent for long is broken; files may come once a day.
+FRESH_STREAM = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=6), warn_window=timedelta(hours=1))
+FRESH_FILES = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=7), warn_window=timedelta(days=2))
+
+
+def feature_assets(project: Project, keys: Keys = PLAIN) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """One step per view name, for all its declared versions; a derived view is a node without a step."""
+    versions: dict[str, list[FeatureView]] = {}
+    for view in project.feature_views:
+        versions.setdefault(view.name, []).append(view)
+    with beta_features():
+        steps = [_feature_asset(sorted(views, key=lambda view: view.version), keys) for views in versions.values()]
+    return [*steps, *(_derived_spec(project, view, keys) for view in project.derived_views)]
+
+
+def _feature_asset(versions: Sequence[FeatureView], keys: Keys) -> dg.AssetsDefinition:
+    newest = versions[-1]
+    log_key, online_key = keys.features(newest.name), keys.online(newest.name)
+
+    @dg.multi_asset(
+        name=f"apply_{newest.name}",
+        specs=_specs(versions, keys),
+        check_specs=[
+            dg.AssetCheckSpec(
+                "expectations", asset=log_key, description="No row of the run missed an expectation of the view."
+            )
+        ],
+        partitions_def=LANDING_HOUR,
+        backfill_policy=SINGLE_RUN,
+        pool=TRANSFORM_POOL,
+        can_subset=True,
+    )
+    def apply_view(
+        context: dg.AssetExecutionContext,
+        landing: dg.ResourceParam[LandingZone],
+        database: dg.ResourceParam[Database],
+        online: dg.ResourceParam[OnlineStore],
+        batches: BatchSelection,
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        applied: dict[str, Applied] = {}
+        for view in versions:
+            selected = selected_batches(batches, landing, view.source, context.partition_time_window)
+            applied[view.target] = _apply(view, selected, landing, database, online)
+        total = sum(applied.values(), Applied())
+        if log_key in context.selected_asset_keys:
+            metadata = {**_log_metadata(total, applied), "dagster/column_lineage": log_lineage(newest, keys)}
+            yield dg.MaterializeResult(asset_key=log_key, metadata=metadata)
+        if online_key in context.selected_asset_keys:
+            counts = {"written": total.written, "stale": total.stale}
+            metadata = {**counts, "dagster/column_lineage": online_lineage(newest, keys)}
+            yield dg.MaterializeResult(asset_key=online_key, metadata=metadata)
+        if context.selected_asset_check_keys:
+            yield _expectations(log_key, total)
+
+    return apply_view
+
+
+def _specs(versions: Sequence[FeatureView], keys: Keys) -> list[dg.AssetSpec]:
+    newest = versions[-1]
+    owners = _owners(newest.owner)
+    fresh = FRESH_STREAM if isinstance(newest.source, KafkaSource) else FRESH_FILES
+    code_version = "+".join(view.digest for view in versions)
+    specs = [
+        dg.AssetSpec(
+            keys.features(newest.name),
+            deps=sorted({keys.raw(view.source.name) for view in versions}),
+            group_name=FEATURES,
+            kinds={"duckdb"},
+            description=newest.description or f"Features of {newest.entity.name}, made of {newest.source.name}.",
+            owners=owners,
+            code_version=code_version,
+            freshness_policy=fresh,
+            metadata={
+                "dagster/column_schema": log_columns(newest),
+                "dagster/table_name": f"features.log.{newest.name}_v{newest.version}",
+                "versions": ", ".join(view.target for view in versions),
+            },
+        )
+    ]
+    if any(view.online_features for view in versions):
+        specs.append(
+            dg.AssetSpec(
+                keys.online(newest.name),
+                deps=[keys.features(newest.name)],
+                group_name=ONLINE,
+                kinds={"redis"},
+                description=f"The newest value per {newest.entity.name} of each online feature of {newest.name}.",
+                owners=owners,
+                code_version=code_version,
+                freshness_policy=fresh,
+                metadata={"dagster/column_schema": online_columns(newest)},
+            )
+        )
+    return specs
+
+
+def _derived_spec(project: Project, view: DerivedView, keys: Keys) -> dg.AssetSpec:
+    inputs = {one.view if isinstance(one, FeatureOf) else one.name for one in view.inputs}
+    return dg.AssetSpec(
+        keys.features(view.name),
+        deps=[keys.features(name) for name in sorted(inputs)],
+        group_name=FEATURES,
+        kinds={"sql"},
+        description=view.description or "Computed from other features whenever it is read; never stored.",
+        owners=_owners(view.owner),
+        code_version=str(view.version),
+        metadata={"dagster/column_schema": derived_columns(view)},
+    )
+
+
+def _owners(owner: str) -> list[str] | None:
+    """Dagster knows people by address and teams by prefix."""
+    if not owner:
+        return None
+    return [owner if "@" in owner or owner.startswith("team:") else f"team:{owner}"]
+
+
+def _apply(
+    view: FeatureView, batches: Sequence[Batch], landing: LandingZone, database: Database, online: OnlineStore
+) -> Applied:
+    """Apply the batches; an error says whether it will come again with the same rows."""
+    try:
+        database.ensure(SchemaJob(f"ensure {view.target}", (view_table(view),)))
+    except FeatureStoreError as error:  # changed code or no service: not the rows
+        raise failure(error, Cause.INFRASTRUCTURE) from error
+    try:
+        return apply_batches(view, batches, landing, database, online)
+    except DefinitionError as error:
+        raise failure(error, Cause.INFRASTRUCTURE) from error  # of the code, not of the batch
+    except TerminalError as error:
+        raise failure(error, Cause.BATCH) from error
+    except (TransientError, OSError, MemoryError) as error:
+        raise failure(error, Cause.INFRASTRUCTURE) from error
+
+
+def _log_metadata(total: Applied, applied: Mapping[str, Applied]) -> dict[str, dg.MetadataValue]:
+    metadata: dict[str, dg.MetadataValue] = {
+        "dagster/row_count": dg.MetadataValue.int(total.logged),
+        "rows_in": dg.MetadataValue.int(total.rows_in),
+        "filtered": dg.MetadataValue.int(total.filtered),
+        "quarantined": dg.MetadataValue.int(total.quarantined),
+        "new_batches": dg.MetadataValue.int(total.new_batches),
+        "skipped_batches": dg.MetadataValue.int(total.skipped_batches),
+    }
+    if total.newest_event_timestamp is not None:
+        metadata["newest_event"] = dg.MetadataValue.timestamp(total.newest_event_timestamp)
+    if len(applied) > 1:
+        metadata["by_version"] = dg.MetadataValue.table(
+            [
+                dg.TableRecord(
+                    {"version": target, "rows_in": one.rows_in, "logged": one.logged, "new_batches": one.new_batches}
+                )
+                for target, one in applied.items()
+            ]
+        )
+    return metadata
+
+
+def _expectations(log_key: dg.AssetKey, total: Applied) -> dg.AssetCheckResult:
+    missed = total.quarantined + sum(total.warnings.values())
+    return dg.AssetCheckResult(
+        asset_key=log_key,
+        check_name="expectations",
+        passed=not missed,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{total.quarantined} rows quarantined; SELECT reason, count(*) FROM quarantined_rows GROUP BY 1"
+        if missed
+        else None,
+        metadata={
+            "quarantined": total.quarantined,
+            **{f"warned: {sql}": count for sql, count in total.warnings.items()},
+        },
+    )

@@ -1,0 +1,75 @@
+"""The online store, filled again from the log."""
+
+from collections.abc import Iterable
+
+import dagster as dg
+from pydantic import Field
+
+from featurestore.database.client import Database
+from featurestore.definitions.project import Project
+from featurestore.definitions.view import FeatureView
+from featurestore.errors import FeatureStoreError
+from featurestore.landing.pending import Cause
+from featurestore.offline.log import Ledger
+from featurestore.offline.newest import newest_rows
+from featurestore.online.store import OnlineStore
+from featurestore.online.values import PutCounts
+from featurestore_dagster.names import ONLINE, PLAIN, TRANSFORM_POOL, Keys
+from featurestore_dagster.runs import failure
+
+REBUILD_TAG = "featurestore/rebuild"
+
+
+class Rebuild(dg.Config):
+    """Which views are filled again; by default all that have online features."""
+
+    views: list[str] = Field(default=[], description="Names of views; empty: all.")
+
+
+def rebuild_key(keys: Keys = PLAIN) -> dg.AssetKey:
+    return keys.online("rebuild")
+
+
+def online_rebuild(project: Project, keys: Keys = PLAIN) -> dg.AssetsDefinition:
+    """Fills the online store from the log: for a Redis that was lost, or replaced. Harmless at any time."""
+    views = [view for view in project.feature_views if view.online_features]
+
+    @dg.asset(
+        key=rebuild_key(keys),
+        deps=list(dict.fromkeys(keys.features(view.name) for view in views)),
+        group_name=ONLINE,
+        kinds={"redis"},
+        description="The newest row of every entity, pushed from the log. Needs no flush: newer values stay.",
+        pool=TRANSFORM_POOL,
+    )
+    def rebuild(
+        config: Rebuild, database: dg.ResourceParam[Database], online: dg.ResourceParam[OnlineStore]
+    ) -> dg.MaterializeResult:
+        chosen = [view for view in views if not config.views or view.name in config.views]
+        try:
+            counts = {view.target: rebuild_view(view, database, online) for view in chosen}
+        except FeatureStoreError as error:
+            raise failure(error, Cause.INFRASTRUCTURE) from error
+        return dg.MaterializeResult(metadata=_metadata(counts.items()))
+
+    return rebuild
+
+
+def rebuild_view(view: FeatureView, database: Database, online: OnlineStore) -> PutCounts:
+    """Push the newest row of every entity, and list every line of the ledger that they are made of.
+
+    The lines are read before the rows: a line that is appended in between is in the rows but not listed, so that its
+    own push, or the next look, lists it.
+    """
+    ledger = Ledger()
+    ledger.refresh(database)
+    lines = [row.commit_seq for row in ledger.lines(view.target)]
+    return online.push(view, newest_rows(database, view), lines)
+
+
+def _metadata(counts: Iterable[tuple[str, PutCounts]]) -> dict[str, dg.MetadataValue]:
+    return {
+        f"{target} {what}": dg.MetadataValue.int(number)
+        for target, put in counts
+        for what, number in (("written", put.written), ("newer already", put.stale))
+    }

@@ -1,0 +1,104 @@
+"""What is outside, and the landed batches of each source."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import dagster as dg
+
+from featurestore.definitions.project import Project
+from featurestore.definitions.source import KafkaSource, Source, UploadSource
+from featurestore.errors import TerminalError
+from featurestore.landing.batch import Batch
+from featurestore.landing.pending import Cause
+from featurestore.landing.zone import LandingZone
+from featurestore_dagster.assets.schema import landed_columns
+from featurestore_dagster.names import PLAIN, RAW, SOURCES, Keys
+from featurestore_dagster.partitions import LANDING_HOUR, SINGLE_RUN, beta_features
+from featurestore_dagster.resources import BatchSelection
+from featurestore_dagster.runs import failure
+
+
+def source_specs(project: Project, keys: Keys = PLAIN) -> list[dg.AssetSpec]:
+    """The topics and uploads, which the ingest daemons read."""
+    return [
+        dg.AssetSpec(
+            keys.source(source.name),
+            group_name=SOURCES,
+            kinds={_kind(source)},
+            description=source.description or _sentence(source),
+        )
+        for source in project.sources
+    ]
+
+
+def raw_assets(project: Project, keys: Keys = PLAIN) -> list[dg.AssetsDefinition]:
+    """One asset per source: the batches that landed in the hour, every byte checked."""
+    with beta_features():
+        return [_raw_asset(source, keys) for source in project.sources]
+
+
+def _raw_asset(source: Source, keys: Keys) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=keys.raw(source.name),
+        deps=[keys.source(source.name)],
+        partitions_def=LANDING_HOUR,
+        backfill_policy=SINGLE_RUN,
+        group_name=RAW,
+        kinds={"parquet"},
+        description=f"Rows of {source.name} by the hour they landed, as they came; files that are never changed.",
+        code_version=source.schema_version,
+        metadata={"dagster/column_schema": landed_columns(source)},
+    )
+    def landed_batches(
+        context: dg.AssetExecutionContext, landing: dg.ResourceParam[LandingZone], batches: BatchSelection
+    ) -> dg.MaterializeResult:
+        selected = selected_batches(batches, landing, source, context.partition_time_window)
+        try:
+            rows = sum(landing.read(batch).num_rows for batch in selected)
+        except TerminalError as error:
+            raise failure(error, Cause.BATCH) from error
+        except OSError as error:
+            raise failure(error, Cause.INFRASTRUCTURE) from error
+        seen = _summary(selected, rows)
+        context.log_event(dg.AssetObservation(keys.source(source.name), metadata=seen))
+        return dg.MaterializeResult(metadata=seen)
+
+    return landed_batches
+
+
+def selected_batches(
+    batches: BatchSelection, landing: LandingZone, source: Source, window: dg.TimeWindow
+) -> list[Batch]:
+    """The batches of `source` that this run is to work on."""
+    try:
+        return batches.of(landing, source.name, window)
+    except TerminalError as error:
+        raise failure(error, Cause.BATCH) from error
+
+
+def _summary(batches: Sequence[Batch], rows: int) -> dict[str, dg.MetadataValue]:
+    """What a run has read, as metadata: counts, and the times of the events."""
+    values: dict[str, dg.MetadataValue] = {
+        "dagster/row_count": dg.MetadataValue.int(rows),
+        "batches": dg.MetadataValue.int(len(batches)),
+        "dead_letters": dg.MetadataValue.int(sum(batch.dead_rows for batch in batches)),
+        "bytes": dg.MetadataValue.int(sum(batch.bytes for batch in batches)),
+    }
+    for name, times in (
+        ("oldest_event", [batch.min_event_timestamp for batch in batches]),
+        ("newest_event", [batch.max_event_timestamp for batch in batches]),
+    ):
+        known: list[datetime] = [time for time in times if time is not None]
+        if known:
+            values[name] = dg.MetadataValue.timestamp(min(known) if name == "oldest_event" else max(known))
+    return values
+
+
+def _kind(source: Source) -> str:
+    return "kafka" if isinstance(source, KafkaSource) else "grpc" if isinstance(source, UploadSource) else "parquet"
+
+
+def _sentence(source: Source) -> str:
+    if isinstance(source, KafkaSource):
+        return f"JSON records of the Kafka topic {source.topic_name}."
+    return "Files sent to the upload service."

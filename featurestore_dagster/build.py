@@ -1,0 +1,53 @@
+"""Everything Dagster needs for a project, to use as it is or to merge into a code location of one's own."""
+
+import dagster as dg
+
+from featurestore.definitions.project import Project
+from featurestore.settings import Settings
+from featurestore_dagster.assets.features import feature_assets
+from featurestore_dagster.assets.models import model_assets
+from featurestore_dagster.assets.online import online_rebuild
+from featurestore_dagster.assets.raw import raw_assets, source_specs
+from featurestore_dagster.checks.accounting import accounting
+from featurestore_dagster.checks.completeness import completeness
+from featurestore_dagster.checks.future_rows import future_rows
+from featurestore_dagster.checks.parity import parity
+from featurestore_dagster.maintenance import purge, reconcile
+from featurestore_dagster.names import Keys
+from featurestore_dagster.resources import resources
+from featurestore_dagster.sensors import checks, failures, landed, models, online_lost
+from featurestore_dagster.sensors.failures import Notify, log_alert
+
+
+def build_definitions(project: Project, settings: Settings, *, notify: Notify = log_alert) -> dg.Definitions:
+    """Assets, checks, sensors, schedules and resources of `project`; nothing connects.
+
+    In `definitions.py` of a code location: `defs = build_definitions(PROJECT, Settings.from_env(os.environ))`, or
+    `dg.Definitions.merge(build_definitions(…), dg.Definitions(…))`.
+    """
+    keys = Keys(settings.namespace)
+    return dg.Definitions(
+        assets=[
+            *source_specs(project, keys),
+            *raw_assets(project, keys),
+            *feature_assets(project, keys),
+            *model_assets(project, keys),
+            online_rebuild(project, keys),
+        ],
+        asset_checks=[
+            *accounting(project, keys),
+            *completeness(project, keys),
+            *future_rows(project, keys),
+            *parity(project, keys),
+        ],
+        sensors=[
+            landed.sensor(project, settings.dagster, keys),
+            models.sensor(project, keys),
+            online_lost.sensor(project, keys),
+            checks.sensor(project, keys),
+            failures.sensor(notify),
+        ],
+        schedules=[purge, reconcile],
+        resources=resources(settings),
+        executor=dg.in_process_executor,
+    )

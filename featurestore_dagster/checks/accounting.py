@@ -1,0 +1,70 @@
+"""Every landed row is, for each view of its source, logged, filtered or quarantined, exactly once."""
+
+from dataclasses import dataclass
+
+import dagster as dg
+
+from featurestore.definitions.project import Project
+from featurestore.definitions.view import FeatureView
+from featurestore_dagster.checks.scope import Check, Finding, Scope, versions_by_name
+from featurestore_dagster.names import PLAIN, Keys
+
+_LOGGED = """
+SELECT count(*) AS rows FROM log."{table}"
+WHERE created_at >= make_timestamp($since) AND commit_seq <= $last
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Logged:
+    rows: int
+
+
+def accounting(project: Project, keys: Keys = PLAIN) -> list[dg.AssetChecksDefinition]:
+    return [check.definition(project) for check in accounting_checks(project, keys)]
+
+
+def accounting_checks(project: Project, keys: Keys = PLAIN) -> list[Check]:
+    return [
+        Check(
+            name="accounting",
+            key=keys.features(name),
+            description="Landed rows = logged + filtered + quarantined, and the log has the rows that the ledger counts.",
+            advice="Rows were lost or written twice: keep the landing zone as it is and compare `applied` with it.",
+            versions=versions,
+            examine=examine,
+        )
+        for name, versions in versions_by_name(project.feature_views).items()
+    ]
+
+
+def examine(view: FeatureView, scope: Scope) -> Finding:
+    """Compare footers with the ledger, batch by batch, and the ledger with the log, as a whole."""
+    wrong: list[str] = []
+    landed = logged = filtered = quarantined = 0
+    for batch in scope.batches(view):
+        row = scope.ledger.rows.get((batch.batch_id, view.target))
+        if row is None:
+            continue  # `completeness` watches these
+        landed, logged = landed + batch.rows, logged + row.logged
+        filtered, quarantined = filtered + row.filtered, quarantined + row.quarantined
+        if not batch.rows == row.rows_in == row.logged + row.filtered + row.quarantined:
+            wrong.append(
+                f"{batch.batch_id} landed with {batch.rows} rows; the ledger says {row.rows_in} = "
+                f"{row.logged} logged + {row.filtered} filtered + {row.quarantined} quarantined"
+            )
+    in_log = _rows_in_log(view, scope)
+    if in_log != logged:
+        wrong.append(f"the log has {in_log} rows since {scope.since:%Y-%m-%d %H:%M}, the ledger {logged}")
+    counts = {"landed": landed, "logged": logged, "filtered": filtered, "quarantined": quarantined}
+    return Finding(tuple(wrong[:5]), counts)
+
+
+def _rows_in_log(view: FeatureView, scope: Scope) -> int:
+    lines = scope.ledger.lines(view.target)
+    if not lines:
+        return 0
+    sql = _LOGGED.format(table=f"{view.name}_v{view.version}")
+    params = {"since": scope.since_micros, "last": lines[-1].commit_seq}
+    [logged] = scope.database.query(sql, params, into=_Logged)
+    return logged.rows

@@ -1,0 +1,158 @@
+"""Keeps Dagster's own state small and true: purge and reconcile."""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import psutil
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+from dagster._core.storage.legacy_storage import LegacyEventLogStorage
+from dagster._core.storage.tags import PARTITION_NAME_TAG
+
+from featurestore_dagster.names import LANE_TAG
+from featurestore_dagster.runs import ENDED_BADLY
+
+log = logging.getLogger(__name__)
+
+KEEP_RUNS = 2_000  # the newest, whatever they did
+KEEP_DAYS = 60  # of a source's hour, the last run: it is what shows the hour as materialized
+KEEP_RUNLESS_DAYS = 7  # evaluations of checks and other events without a run
+PURGED_AT_ONCE = 2_000
+RUNNING_ALONE = timedelta(seconds=30)  # a process may be a moment older than what it wrote of itself
+
+FINISHED = (dg.DagsterRunStatus.SUCCESS, *ENDED_BADLY)
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """A run as far as keeping it is concerned; two runs of one `work` did the same thing."""
+
+    run_id: str
+    work: str
+    ended_at: datetime
+
+
+def superfluous(runs: Iterable[FinishedRun], now: datetime, *, keep: int = KEEP_RUNS) -> Iterator[str]:
+    """The ids of runs that may go, given newest first: beyond the newest, those with a later run of the same work, and
+    those that are old."""
+    seen: set[str] = set()
+    for number, run in enumerate(runs):
+        is_repeated = bool(run.work) and run.work in seen
+        seen.add(run.work)
+        if number >= keep and (is_repeated or not run.work or now - run.ended_at > timedelta(days=KEEP_DAYS)):
+            yield run.run_id
+
+
+@dg.op(name="purge")
+def purge_op(context: dg.OpExecutionContext) -> None:
+    """Delete runs with their events and logs, and what no run owns."""
+    instance, now = context.instance, datetime.now(UTC)
+    run_ids = list(superfluous(_finished(instance), now))[:PURGED_AT_ONCE]
+    for run_id in run_ids:
+        instance.delete_run(run_id)
+        instance.compute_log_manager.delete_logs(prefix=[run_id])
+    orphans = purge_orphans(instance, now)
+    context.log.info("%d runs and %d records without a run were deleted", len(run_ids), orphans)
+
+
+@dg.op(name="reconcile")
+def reconcile_op(context: dg.OpExecutionContext) -> None:
+    """Fail the runs whose process is dead, so that they hold neither their lane nor their places in the pools."""
+    for run_id in fail_dead_runs(context.instance, besides=context.run_id):
+        context.log.warning("run %s was failed: its process is dead", run_id)
+
+
+@dg.job(name="purge", description="Deletes old runs, events and logs.", executor_def=dg.in_process_executor)
+def purge_job() -> None:
+    purge_op()
+
+
+@dg.job(name="reconcile", description="Fails runs whose process is dead.", executor_def=dg.in_process_executor)
+def reconcile_job() -> None:
+    reconcile_op()
+
+
+@dg.schedule(name="purge", job=purge_job, cron_schedule="7 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
+def purge(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Hourly, when there is enough to delete."""
+    runs = context.instance.get_runs_count(dg.RunsFilter(statuses=list(FINISHED)))
+    return dg.RunRequest() if runs > KEEP_RUNS else dg.SkipReason(f"{runs} runs, of which {KEEP_RUNS} are kept")
+
+
+@dg.schedule(
+    name="reconcile", job=reconcile_job, cron_schedule="*/5 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+)
+def reconcile(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """When the process of a run is seen to be dead."""
+    dead = dead_runs(context.instance)
+    return dg.RunRequest() if dead else dg.SkipReason("every run that is live has a process")
+
+
+def purge_orphans(instance: dg.DagsterInstance, now: datetime) -> int:
+    """Delete evaluations of checks whose run is gone or that never had one, and old events without a run."""
+    storage = instance.event_log_storage
+    if isinstance(storage, LegacyEventLogStorage):
+        storage = storage._storage.event_log_storage  # noqa: SLF001  # there is no other way in
+    if not isinstance(storage, SqlEventLogStorage):
+        return 0
+    until = (now - timedelta(days=KEEP_RUNLESS_DAYS)).replace(tzinfo=None)
+    checks, events = AssetCheckExecutionsTable, SqlEventLogStorageTable
+    with storage.index_connection() as connection:
+        deleted = connection.execute(checks.delete().where(checks.c.create_timestamp < until)).rowcount
+        old = events.delete().where(events.c.run_id == "").where(events.c.timestamp < until)
+        return deleted + connection.execute(old).rowcount
+
+
+def dead_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """Started runs that said which process they are, on this machine, and whose process is no more.
+
+    Monitoring does not see them: the stock launcher cannot tell, and a run of `dagster asset materialize` has none.
+    """
+    started = instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+    return [record.dagster_run for record in started if _is_dead(instance, record)]
+
+
+def fail_dead_runs(instance: dg.DagsterInstance, besides: str = "") -> list[str]:
+    """Fail them; return their ids."""
+    dead = [run for run in dead_runs(instance) if run.run_id != besides]
+    for run in dead:
+        instance.report_run_failed(run, "The process of this run is dead; its batches are run again.")
+    return [run.run_id for run in dead]
+
+
+def _finished(instance: dg.DagsterInstance) -> Iterator[FinishedRun]:
+    cursor: str | None = None
+    while records := instance.get_run_records(dg.RunsFilter(statuses=list(FINISHED)), limit=1_000, cursor=cursor):
+        for record in records:
+            run = record.dagster_run
+            source, partition = run.tags.get(LANE_TAG, "").rpartition(".")[0], run.tags.get(PARTITION_NAME_TAG, "")
+            ok = run.status is dg.DagsterRunStatus.SUCCESS
+            work = f"{source} {partition}" if source and ok else ""
+            yield FinishedRun(run.run_id, work, record.update_timestamp)
+        cursor = records[-1].dagster_run.run_id
+
+
+def _is_dead(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
+    pids = _pids(instance.all_logs(record.dagster_run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT))
+    return bool(pids) and not any(_is_alive(pid, record.start_time) for pid in pids)
+
+
+def _pids(events: Sequence[dg.EventLogEntry]) -> set[int]:
+    found: set[int] = set()
+    for event in events:
+        data = event.dagster_event.engine_event_data if event.dagster_event else None
+        value = data.metadata.get("pid") if data else None
+        if value is not None and str(value.value).isdigit():
+            found.add(int(str(value.value)))
+    return found
+
+
+def _is_alive(pid: int, started: float | None) -> bool:
+    try:
+        created = psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return False
+    return started is None or created < started + RUNNING_ALONE.total_seconds()

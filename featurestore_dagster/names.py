@@ -1,0 +1,38 @@
+"""Names in Dagster: asset keys, groups, tags, pools."""
+
+from dataclasses import dataclass
+
+import dagster as dg
+
+SOURCES, RAW, FEATURES, ONLINE, MODELS = "sources", "raw", "features", "online", "models"  # groups
+
+TRANSFORM_POOL = "transform"  # steps that compute and write feature rows
+LANE_TAG = "featurestore/lane"  # <source>.<number>; dagster.yaml allows one live run for each value
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Asset keys, inside a namespace if there is one."""
+
+    namespace: str = ""
+
+    def source(self, name: str) -> dg.AssetKey:
+        return self._key("source", name)
+
+    def raw(self, source: str) -> dg.AssetKey:
+        return self._key("raw", source)
+
+    def features(self, view: str) -> dg.AssetKey:
+        return self._key("features", view)
+
+    def online(self, view: str) -> dg.AssetKey:
+        return self._key("online", view)
+
+    def models(self, name: str) -> dg.AssetKey:
+        return self._key("models", name)
+
+    def _key(self, *parts: str) -> dg.AssetKey:
+        return dg.AssetKey([self.namespace, *parts] if self.namespace else list(parts))
+
+
+PLAIN = Keys()

@@ -1,0 +1,88 @@
+"""What assets, sensors and checks work with; nothing connects before a run or a tick asks for it.
+
+Addresses and secrets come from the settings that were read when the code location was loaded; they are no
+configuration of a run, so they stand in no run, event or page.
+"""
+
+from collections.abc import Generator
+from functools import cache
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field
+
+from featurestore.database.client import QueueDatabase
+from featurestore.errors import TerminalError
+from featurestore.landing.batch import Batch
+from featurestore.landing.zone import LandingZone
+from featurestore.online.redis_store import RedisOnlineStore
+from featurestore.settings import Settings
+from featurestore_dagster.backlog import Backlog
+
+Resources = dict[str, object]
+
+
+class BatchSelection(dg.ConfigurableResource):
+    """Which landed batches a run works on; the sensor names them, and by default it is every batch of the hours."""
+
+    batch_ids: list[str] = Field(default=[], description="Paths below the landing zone; empty: all of the hours.")
+
+    def of(self, zone: LandingZone, source: str, window: dg.TimeWindow) -> list[Batch]:
+        """The selected batches of `source` that landed in the window, by landing time.
+
+        Raises:
+            TerminalError: a batch is named that has not landed, or is damaged.
+        """
+        if self.batch_ids:
+            named = (_named(zone, batch_id) for batch_id in self.batch_ids if batch_id.startswith(f"{source}/"))
+            batches = sorted(named, key=lambda batch: (batch.created_at, batch.batch_id))
+        else:
+            batches = zone.batches(source)
+        return [batch for batch in batches if window.start <= batch.created_at < window.end]
+
+
+def _named(zone: LandingZone, batch_id: str) -> Batch:
+    try:
+        return zone.batch(batch_id)
+    except KeyError as error:
+        raise TerminalError(f"{batch_id} has not landed, or was removed") from error
+
+
+def resources(settings: Settings) -> Resources:
+    """The resources of a running platform."""
+
+    @dg.resource(description="The landed batches.")
+    def landing() -> LandingZone:
+        return landing_zone(settings.landing_dir.absolute())
+
+    @dg.resource(description="The log, through the database service.")
+    def database() -> Generator[QueueDatabase]:
+        client = QueueDatabase(
+            settings.redis.queues, namespace=settings.namespace, timeout_s=settings.database.read_timeout_s
+        )
+        try:
+            yield client
+        finally:
+            client.close()
+
+    @dg.resource(description="The newest values, in Redis.")
+    def online() -> Generator[RedisOnlineStore]:
+        store = RedisOnlineStore(settings.redis.url, namespace=settings.namespace, timeout_s=settings.redis.timeout_s)
+        try:
+            yield store
+        finally:
+            store.close()
+
+    return {
+        "batches": BatchSelection(),
+        "landing": landing,
+        "database": database,
+        "online": online,
+        "backlog": dg.ResourceDefinition.hardcoded_resource(Backlog(), "What sensors remember between ticks."),
+    }
+
+
+@cache
+def landing_zone(root: Path) -> LandingZone:
+    """One per process, so that the footer of a landed file is read once."""
+    return LandingZone(root)

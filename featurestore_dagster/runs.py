@@ -1,0 +1,131 @@
+"""Runs and the batches they carry: a group of batches as a RunRequest; live and failed runs as what they were given."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from featurestore.definitions.project import Project
+from featurestore.landing.pending import BatchGroup, Cause, Failure, LiveRun
+from featurestore_dagster.names import LANE_TAG, PLAIN, Keys
+from featurestore_dagster.partitions import key_of
+
+LIVE = (
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
+ENDED_BADLY = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+CREATED_BUT_NEVER_QUEUED = timedelta(minutes=3)  # the daemon died between the two
+CAUSE = "featurestore/cause"  # in the metadata of a failed step
+MAX_RUNTIME_S = 1800
+FAILED_RUNS = 200  # looked at per tick
+OVERLAP = timedelta(seconds=10)  # failures are read again by so much, because they are not written in order
+
+_BATCHES_AT = ("resources", "batches", "config", "batch_ids")
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRun:
+    """A run that named batches and ended badly."""
+
+    run_id: str
+    updated_at: datetime
+    failure: Failure
+
+
+def run_request(group: BatchGroup, project: Project, keys: Keys = PLAIN) -> dg.RunRequest:
+    """One run for a group: the raw batches, and the views that miss any of them.
+
+    Without a run key: Dagster requests a key once and never again, but the same batches may have to be run again
+    (a failure, an emptied Redis). What must not be requested twice is known from live runs and the ledger.
+    """
+    views = {view.name for view in project.feature_views if view.target in group.targets}
+    online = {view.name for view in project.feature_views if view.name in views and view.online_features}
+    return dg.RunRequest(
+        partition_key=key_of(group.hour),
+        run_config=with_batches(group.batch_ids),
+        tags={LANE_TAG: group.lane, "dagster/max_runtime": str(MAX_RUNTIME_S)},
+        asset_selection=[
+            keys.raw(group.source),
+            *(keys.features(name) for name in sorted(views)),
+            *(keys.online(name) for name in sorted(online)),
+        ],
+        asset_check_keys=[dg.AssetCheckKey(keys.features(name), "expectations") for name in sorted(views)],
+    )
+
+
+def with_batches(batch_ids: Sequence[str]) -> dict[str, Any]:
+    """The run configuration that selects batches."""
+    return {"resources": {"batches": {"config": {"batch_ids": list(batch_ids)}}}}
+
+
+def batches_of(run_config: Mapping[str, Any]) -> frozenset[str]:
+    """The batches that a run's configuration names; none if it takes those of its hours."""
+    value: Any = run_config
+    for name in _BATCHES_AT:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return frozenset(value or ())
+
+
+def live_runs(instance: dg.DagsterInstance, now: datetime) -> list[LiveRun]:
+    """The runs that may still do their work. Found by status alone: tag filters are slow in a long history."""
+    records = instance.get_run_records(dg.RunsFilter(statuses=list(LIVE)))
+    return [
+        LiveRun(record.dagster_run.tags.get(LANE_TAG, ""), batches_of(record.dagster_run.run_config))
+        for record in records
+        if not _is_stillborn(record, now)
+    ]
+
+
+def failed_runs(instance: dg.DagsterInstance, since: datetime, seen: Collection[str]) -> list[FailedRun]:
+    """Runs that named batches and ended badly since then, in that order; those in `seen` are left out."""
+    query = dg.RunsFilter(statuses=list(ENDED_BADLY), updated_after=since - OVERLAP)
+    records = instance.get_run_records(query, limit=FAILED_RUNS, order_by="update_timestamp", ascending=True)
+    found: list[FailedRun] = []
+    for record in records:
+        run = record.dagster_run
+        batch_ids = batches_of(run.run_config)
+        if batch_ids and run.run_id not in seen:
+            cause, reason = _cause(instance, run)
+            ended = datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.update_timestamp
+            failure_ = Failure(batch_ids=batch_ids, cause=cause, reason=reason, at=ended)
+            found.append(FailedRun(run.run_id, record.update_timestamp, failure_))
+    return found
+
+
+def failure(error: Exception, cause: Cause) -> dg.Failure:
+    """What a step raises so that the sensor knows whose fault it was."""
+    return dg.Failure(description=str(error), metadata={CAUSE: cause.value}, allow_retries=False)
+
+
+def _cause(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[Cause, str]:
+    if run.status is dg.DagsterRunStatus.CANCELED:
+        return Cause.INFRASTRUCTURE, "the run was cancelled"
+    failures = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE, limit=10).records
+    found: dict[Cause, str] = {}
+    for record in failures:
+        data = record.event_log_entry.get_dagster_event().step_failure_data
+        said = data.user_failure_data
+        if said is None:  # an error that nobody foresaw, from a user's transform or ours: the rows bring it about
+            text = data.error.message.strip() if data.error else ""
+            found.setdefault(Cause.BATCH, text)
+        else:
+            named = said.metadata.get(CAUSE)
+            found.setdefault(Cause(str(named.value)) if named else Cause.BATCH, said.description or "")
+    # Where both happened, the services were not well: judge the batch when they are.
+    for cause in (Cause.INFRASTRUCTURE, Cause.BATCH):
+        if cause in found:
+            return cause, found[cause]
+    return Cause.UNKNOWN, "the run ended without saying why"
+
+
+def _is_stillborn(record: dg.RunRecord, now: datetime) -> bool:
+    return (
+        record.dagster_run.status is dg.DagsterRunStatus.NOT_STARTED
+        and now - record.create_timestamp > CREATED_BUT_NEVER_QUEUED
+    )

@@ -1,0 +1,91 @@
+"""Failed runs → someone who should know."""
+
+import json
+import logging
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import dagster as dg
+
+from featurestore_dagster.names import LANE_TAG
+from featurestore_dagster.runs import batches_of
+
+log = logging.getLogger(__name__)
+
+WEBHOOK_TIMEOUT_S = 5.0
+REASON_CHARACTERS = 2_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """A failed run, in a form that can be sent."""
+
+    run_id: str
+    job: str
+    partition: str
+    lane: str
+    batches: int
+    reason: str
+
+
+Notify = Callable[[Alert], None]
+
+
+def log_alert(alert: Alert) -> None:
+    """Write the alert to this process's log."""
+    log.error(
+        "run %s of %s failed (partition %s, lane %s, %d batches): %s",
+        alert.run_id, alert.job, alert.partition or "-", alert.lane or "-", alert.batches, alert.reason,
+    )  # fmt: skip
+
+
+def webhook(url: str) -> Notify:
+    """Post each alert as JSON to `url`; one that cannot be delivered is logged and not tried again."""
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("a webhook's address starts with http:// or https://")
+
+    def post(alert: Alert) -> None:
+        log_alert(alert)
+        body = json.dumps(asdict(alert)).encode()
+        request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})  # noqa: S310  # checked above
+        try:
+            urllib.request.urlopen(request, timeout=WEBHOOK_TIMEOUT_S).close()  # noqa: S310
+        except (urllib.error.URLError, OSError) as error:
+            log.warning("the alert for run %s was not delivered: %s", alert.run_id, error)
+
+    return post
+
+
+def sensor(notify: Notify = log_alert) -> dg.SensorDefinition:
+    """Tells `notify` about each failed run of this code location, once."""
+
+    @dg.run_failure_sensor(
+        name="failed_runs",
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Tells about failed runs: in the log, or to a webhook.",
+    )
+    def failed_runs(context: dg.RunFailureSensorContext) -> None:
+        notify(_alert(context))
+
+    return failed_runs
+
+
+def _alert(context: dg.RunFailureSensorContext) -> Alert:
+    run = context.dagster_run
+    reasons = [
+        data.user_failure_data.description if data.user_failure_data else data.error.message if data.error else ""
+        for event in context.get_step_failure_events()
+        if (data := event.step_failure_data)
+    ]
+    reason = "; ".join(text.strip() for text in reasons if text) or context.failure_event.message or "no reason given"
+    return Alert(
+        run_id=run.run_id,
+        job=run.job_name,
+        partition=run.tags.get("dagster/partition", ""),
+        lane=run.tags.get(LANE_TAG, ""),
+        batches=len(batches_of(run.run_config)),
+        reason=reason[:REASON_CHARACTERS],
+    )

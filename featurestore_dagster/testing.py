@@ -1,0 +1,120 @@
+"""The platform's resources without a platform: for pytest, notebooks and `dagster asset materialize`.
+
+resources = memory_resources()
+batch = land(resources, PROFILES, [{"user_id": 1, "as_of": NOW, "income": 200.0, "debt": 50.0, "age_years": 30}])
+dg.materialize(assets, partition_key=key_of(batch.hour), resources=resources)
+with resources["duckdb"].get_connection() as connection:
+    connection.sql("SELECT * FROM features")
+"""
+
+import atexit
+import shutil
+import tempfile
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import pyarrow as pa
+from dagster_duckdb import DuckDBResource
+
+from featurestore.database.embedded import EmbeddedDatabase
+from featurestore.definitions.source import Source
+from featurestore.landing.batch import Batch, landed_schema
+from featurestore.landing.publish import Published
+from featurestore.landing.zone import LandingZone, kafka_chain
+from featurestore.online.memory import MemoryOnlineStore
+from featurestore_dagster.backlog import Backlog
+from featurestore_dagster.resources import BatchSelection, Resources
+
+
+def memory_resources(directory: Path | None = None) -> Resources:
+    """The product's own landing zone and log in `directory` (by default one that goes with the process), and an online
+    store in memory. The log is closed after each run; between runs `duckdb` opens the same file."""
+    root = directory or _temporary()
+    duckdb = DuckDBResource(database=str(root / "features.duckdb"))
+
+    log = _SharedDatabase(duckdb)
+
+    @dg.resource
+    def database() -> Generator[EmbeddedDatabase]:
+        with log.opened() as opened:
+            yield opened
+
+    return {
+        "batches": BatchSelection(),
+        "landing": LandingZone(root / "landing"),
+        "database": database,
+        "online": MemoryOnlineStore(),
+        "backlog": Backlog(),
+        "duckdb": duckdb,
+    }
+
+
+def land(
+    resources: Resources, source: Source, records: Sequence[Mapping[str, object]], *, created_at: datetime | None = None
+) -> Batch:
+    """Land records, as an ingest daemon would, without its checks; times are aware datetimes."""
+    zone = resources["landing"]
+    if not isinstance(zone, LandingZone):
+        raise TypeError("these are not memory_resources()")
+    chain = kafka_chain(source.name, "memory", "memory", 0)
+    previous = zone.tail(chain)
+    start = previous.end if previous else 0
+    rows = [
+        {**record, "sequence": start + number, "event_timestamp": record[source.timestamp]}
+        for number, record in enumerate(records)
+    ]
+    published = zone.publish(
+        chain,
+        pa.Table.from_pylist([_utc(row) for row in rows], schema=landed_schema(source)),
+        source=source.name,
+        start=start,
+        end=start + len(rows),
+        schema_version=source.schema_version,
+        previous=previous,
+        now=lambda: created_at or datetime.now(UTC),
+    )
+    if not isinstance(published, Published):
+        raise TypeError(f"another process lands in {zone.root}")
+    return published.batch
+
+
+class _SharedDatabase:
+    """A DuckDB file is opened once per process: runs, ticks and checks at the same time share it, the last closes."""
+
+    def __init__(self, duckdb: DuckDBResource) -> None:
+        self._path = duckdb.database
+        self._lock = threading.Lock()
+        self._users = 0
+        self._database: EmbeddedDatabase | None = None
+
+    @contextmanager
+    def opened(self) -> Generator[EmbeddedDatabase]:
+        with self._lock:
+            self._users += 1
+            database = self._database = self._database or EmbeddedDatabase(self._path)
+        try:
+            yield database
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    database.close()
+                    self._database = None
+
+
+def _utc(row: Mapping[str, object]) -> dict[str, object]:
+    """Aware times as the landing zone stores them: UTC, without a zone."""
+    return {
+        name: value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) else value
+        for name, value in row.items()
+    }
+
+
+def _temporary() -> Path:
+    directory = Path(tempfile.mkdtemp(prefix="featurestore-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return directory

@@ -1,0 +1,115 @@
+"""Parquet files → pieces of rows."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from featurestore.landing.batch import landed_schema
+from featurestore.landing.dead_letters import DeadLetter
+from ingest.columns import Door, Rejection, refused, short, without
+from ingest.grpc.conversions import Converter, converter, is_text
+from ingest.grpc.pieces import FileRefusedError, Piece, check_columns
+
+_PIECE_ROWS = 16_384
+_PIECE_BYTES = 32 << 20  # of text: a dictionary can make gigabytes out of a small file
+_CHUNK_BYTES = 1 << 30  # of one column in one row group, uncompressed
+_READ_BYTES = 1 << 20
+
+
+def read_parquet(path: Path, door: Door, now: Callable[[], datetime]) -> Iterator[Piece]:
+    """A file whose columns are found by name, with types that fit the source's."""
+    try:
+        with pq.ParquetFile(path) as plain:
+            texts = _inspect(plain, door)
+        with pq.ParquetFile(
+            path, read_dictionary=texts, pre_buffer=False, buffer_size=_READ_BYTES, page_checksum_verification=True
+        ) as file:
+            reader = _Reader(file.schema_arrow, door)
+            for batch in file.iter_batches(_PIECE_ROWS, columns=reader.columns):
+                for part in _bounded(batch):
+                    yield reader.piece(part, now())
+    except (pa.ArrowException, OSError) as error:
+        raise FileRefusedError(short(f"not a whole Parquet file: {error}")) from error
+
+
+def _inspect(file: pq.ParquetFile, door: Door) -> list[str]:
+    """Refuse what does not fit; return the columns of text."""
+    check_columns(list(file.schema_arrow.names), door)
+    groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
+    sizes = [group.column(index).total_uncompressed_size for group in groups for index in range(group.num_columns)]
+    if max(sizes, default=0) > _CHUNK_BYTES:
+        raise FileRefusedError(f"a column of a row group is over {_CHUNK_BYTES >> 20} MiB; write smaller row groups")
+    return [field.name for field in file.schema_arrow if is_text(field.type)]
+
+
+def _bounded(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """The batch in slices whose text fits in memory when it is spelt out."""
+    size = 0
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type):
+            size += pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0
+    if size <= _PIECE_BYTES or batch.num_rows == 1:
+        yield batch
+        return
+    half = batch.num_rows // 2
+    yield from _bounded(batch.slice(0, half))
+    yield from _bounded(batch.slice(half))
+
+
+class _Reader:
+    """Makes pieces of the batches of one file."""
+
+    def __init__(self, schema: pa.Schema, door: Door) -> None:
+        source = door.source
+        self._door, self._schema = door, landed_schema(source)
+        self._converters: dict[str, Converter] = {}
+        for name in (source.timestamp, *source.columns):
+            # A column without any value has no type of its own; to us it is one that is not there.
+            if name in schema.names and not (pa.types.is_null(schema.field(name).type) and name != source.timestamp):
+                self._converters[name] = converter(source, name, schema.field(name).type)
+        self._undeclared = sum(name != source.timestamp and name not in source.columns for name in schema.names)
+        self._row = 0
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self._converters)
+
+    def piece(self, batch: pa.RecordBatch, now: datetime) -> Piece:
+        first_row, count = self._row, batch.num_rows
+        self._row += count
+        found: dict[int, Rejection] = {}
+        columns: dict[str, pa.Array] = {}
+        for name, convert in self._converters.items():
+            columns[name], bad = convert(batch.column(name))
+            for row, what in bad.items():
+                found.setdefault(row, Rejection(row, short(f"{name}: {what}")))
+        arrays = [pa.array(range(first_row, first_row + count), pa.int64()), columns[self._door.source.timestamp]]
+        for field in list(self._schema)[len(arrays) :]:
+            arrays.append(columns.get(field.name, pa.nulls(count, field.type)))
+        table = pa.Table.from_arrays(arrays, schema=self._schema)
+        for one in refused(table, self._door, now):
+            found.setdefault(one.row, one)
+        return Piece(
+            first_row=first_row,
+            end_row=first_row + count,
+            rows=without(table, found),
+            dead=[DeadLetter(first_row + row, found[row].reason, _raw(batch, row)) for row in sorted(found)],
+            future=sum(one.future for one in found.values()),
+            unknown_members=self._undeclared * count,
+        )
+
+
+def _raw(batch: pa.RecordBatch, row: int) -> bytes:
+    """A row as JSON, for somebody to read."""
+    values: dict[str, object] = {}
+    for name in batch.schema.names:
+        try:
+            values[name] = batch.column(name)[row].as_py()
+        except (ValueError, OverflowError):  # not text, or a time that Python does not have
+            values[name] = "(not readable)"
+    return json.dumps(values, default=str).encode()

@@ -1,0 +1,229 @@
+"""The whole platform with the real services: data flows, adds up, stands still, stops, and goes on."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+import redis
+
+from featurestore.landing.zone import LandingZone
+from featurestore.online.redis_store import RedisOnlineStore
+from featurestore.store import Store, connect
+from featurestore_dagster.features.project import PROJECT
+from featurestore_dagster.features.user import CREDIT_PROFILE, USER_ACTIVITY
+from ingest.client import upload
+from ingest.generator.ledger import read_ledger
+from tests.e2e.platform import Platform, cpu_seconds, wait_until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.services, pytest.mark.timeout(600)]
+
+EVENTS, FILES, USERS = 30_000, 4, 500
+MAX_RUNS = 3  # dagster.yaml
+IDLE_S = 60.0
+TWICE = 987_654_321  # the user that is updated twice within the same millisecond
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """Started once for this file; whatever a test leaves running is stopped."""
+    home = tmp_path_factory.mktemp("platform") / "data"
+    started = Platform(
+        home,
+        {
+            "GENERATOR_EVENTS_PER_S": 2000,
+            "GENERATOR_MAX_EVENTS": EVENTS,
+            "GENERATOR_FILE_EVERY_S": 3,
+            "GENERATOR_MAX_FILES": FILES,
+            "GENERATOR_USERS": USERS,
+            "GENERATOR_BAD_SHARE": 0.002,
+            "INGEST_BATCH_AGE_S": 1,
+            "DAGSTER_RUN_INTERVAL_S": 3,
+        },
+    )
+    try:
+        started.up()
+        yield started
+    finally:
+        started.command("down", within_s=90)
+        for process in started.processes():
+            process.kill()
+
+
+def accounted(platform: Platform) -> dict[str, dict[str, int]]:
+    """By target: rows in, logged, filtered, quarantined, as the ledger has them."""
+    rows = platform.sql(
+        "SELECT target, sum(rows_in)::BIGINT AS rows_in, sum(logged)::BIGINT AS logged, "
+        "sum(filtered)::BIGINT AS filtered, sum(quarantined)::BIGINT AS quarantined FROM applied GROUP BY target"
+    )
+    return {row.pop("target"): row for row in rows}
+
+
+def landed(platform: Platform, source: str) -> tuple[int, int]:
+    """Rows landed and dead letters of a source."""
+    batches = LandingZone(platform.settings.landing_dir).batches(source)
+    return sum(batch.rows for batch in batches), sum(batch.dead_rows for batch in batches)
+
+
+def send_twice(platform: Platform, directory: Path) -> None:
+    """One user, two rows with the same time: the second one of the file has to win."""
+    as_of = "2026-01-02T03:04:05.678Z"
+    path = directory / "twice.csv"
+    path.write_text(
+        "user_id,income,debt,age_years,as_of\n" + f"{TWICE},100.0,10.0,40,{as_of}\n" + f"{TWICE},100.0,90.0,41,{as_of}\n"
+    )
+    upload(path, "profiles", address=platform.settings.grpc.address)
+
+
+def test_1_data_flows_and_adds_up(platform: Platform, tmp_path: Path) -> None:
+    send_twice(platform, tmp_path)
+    ledger = lambda: read_ledger(platform.settings.data_dir)  # noqa: E731
+    wait_until(lambda: ledger().sent("user_events") >= EVENTS, 120, "the generator sends its events", platform)
+    wait_until(lambda: ledger().files >= FILES, 60, "the generator sends its files", platform)
+
+    # received = landed + dead letters
+    sent = {name: ledger().sent(name) for name in ("user_events", "profiles")}
+    sent["profiles"] += 2
+    for source, count in sent.items():
+        wait_until(lambda s=source, n=count: sum(landed(platform, s)) == n, 60, f"{count} rows of {source} land", platform)
+        assert landed(platform, source)[1] == ledger().bad(source)
+        assert ledger().bad(source) > 0
+
+    # landed = logged + filtered + quarantined, for each view
+    rows = {view.target: landed(platform, view.source.name)[0] for view in PROJECT.feature_views}
+
+    def all_applied() -> bool:
+        counts = accounted(platform)
+        return all(counts.get(target, {}).get("rows_in") == count for target, count in rows.items())
+
+    wait_until(all_applied, 120, f"every landed row is applied: {rows}", platform)
+    for target, counts in accounted(platform).items():
+        if target in rows:
+            assert counts["rows_in"] == counts["logged"] + counts["filtered"] + counts["quarantined"], target
+    assert accounted(platform)["credit_profile@v1"]["quarantined"] > 0
+
+
+def test_2_online_equals_the_newest_row_of_every_user(platform: Platform) -> None:
+    with connect(PROJECT, platform.settings) as store:
+        for view, table in ((CREDIT_PROFILE, "log.credit_profile_v1"), (USER_ACTIVITY, "log.user_activity_v1")):
+            names = [feature.name for feature in view.online_features]
+            newest = platform.sql(
+                f"SELECT entity_id, {', '.join(names)} FROM {table} QUALIFY row_number() OVER (PARTITION BY entity_id "
+                "ORDER BY event_timestamp DESC, created_at DESC, sequence DESC, tie DESC) = 1"
+            )
+            assert len(newest) > USERS / 2
+            wait_until(lambda v=view, n=newest: online_values(store, v, n) == n, 60, f"online = log of {view.name}", platform)
+        [twice] = store.online({"user_id": [TWICE]}, [CREDIT_PROFILE])
+        # as_of is long ago, so the ratio (max_age 90 days) has expired, and the age has no max_age
+        assert twice["age_years"].value == 41
+        assert twice["debt_to_income_ratio"].status == "EXPIRED"
+
+
+def online_values(store: Store, view: object, newest: list[dict[str, object]]) -> list[dict[str, object]]:
+    ids = [row["entity_id"] for row in newest]
+    rows = store.online({"user_id": ids}, [view])  # type: ignore[list-item]
+    return [
+        {"entity_id": one, **{name: value.value for name, value in row.items()}} for one, row in zip(ids, rows, strict=True)
+    ]
+
+
+def test_3_the_hours_assets_are_materialized_by_runs_of_sensors(platform: Platform) -> None:
+    with dg.DagsterInstance.from_config(str(platform.settings.dagster_home)) as instance:
+        hours = {batch.hour for batch in LandingZone(platform.settings.landing_dir).batches()}
+        keys = {hour.strftime("%Y-%m-%d-%H:00") for hour in hours}
+        for path in ("raw/user_events", "raw/profiles", "features/credit_profile", "online/credit_profile"):
+            made = instance.get_materialized_partitions(dg.AssetKey(path.split("/")))
+            assert keys & set(made), f"{path}: {made}"
+        records = instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS]))
+        assert records
+        assert all("dagster/sensor_name" in r.dagster_run.tags or "dagster/schedule_name" in r.dagster_run.tags for r in records)
+        assert not instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
+
+
+def test_4_the_run_limit_holds(platform: Platform) -> None:
+    with dg.DagsterInstance.from_config(str(platform.settings.dagster_home)) as instance:
+        records = instance.get_run_records()
+    edges = [(r.start_time, 1) for r in records if r.start_time] + [(r.end_time, -1) for r in records if r.end_time]
+    peak = running = 0
+    for _, change in sorted(edges):
+        running += change
+        peak = max(peak, running)
+    assert len(records) > MAX_RUNS
+    assert 1 <= peak <= MAX_RUNS
+
+
+def test_5_the_model_is_published(platform: Platform) -> None:
+    with redis.Redis.from_url(platform.settings.redis.url) as client:
+        wait_until(lambda: bool(client.sismember("prod_models", "credit_risk_v1")), 120, "the model is published", platform)
+        artifact = client.get("model:credit_risk_v1:onnx")
+        manifest = json.loads(client.get("model:credit_risk_v1:artifact") or b"{}")
+    assert isinstance(artifact, bytes)
+    assert hashlib.sha256(artifact).hexdigest() in json.dumps(manifest)
+    assert "credit_risk_v1" in platform.said("models", "list")
+
+
+def test_6_the_commands_answer(platform: Platform) -> None:
+    recent = json.loads(platform.said("get", "user", "--json"))
+    assert recent
+    assert "last_action" in platform.said("get", "user", str(TWICE)) or recent
+    shown = platform.said("get", "user", recent[0])
+    assert "user_activity v1" in shown
+    assert "credit_profile v1" in shown
+    status = platform.said("status")
+    assert all(name in status for name in ("kafka", "redis", "azurite", "database"))
+    assert "ready" in status
+    assert platform.said("logs", "database")
+    refused = platform.command("sql", "DELETE FROM applied")
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+
+
+def test_7_with_nothing_arriving_nothing_runs(platform: Platform) -> None:
+    with dg.DagsterInstance.from_config(str(platform.settings.dagster_home)) as instance:
+
+        def quiet() -> bool:
+            live = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+            return not instance.get_run_records(dg.RunsFilter(statuses=live))
+
+        wait_until(quiet, 60, "the last runs end", platform)
+        time.sleep(10)  # noqa: TID251  # what ends a run tidies up after it
+        processes = platform.processes()
+        before, began = cpu_seconds(processes), datetime.now().astimezone()
+        time.sleep(IDLE_S)  # noqa: TID251  # idleness is a stretch of time
+        busy = (cpu_seconds(processes) - before) / IDLE_S
+        memory = sum(process.memory_full_info().pss for process in processes)
+        started = instance.get_run_records(dg.RunsFilter(created_after=began - timedelta(seconds=1)))
+    detail = sorted(((p.memory_full_info().pss >> 20, " ".join(p.cmdline())[-90:]) for p in processes), reverse=True)
+    assert not started, f"runs with nothing to do: {[record.dagster_run.tags for record in started]}"
+    assert busy <= 0.15, f"{busy:.3f} of a core; {detail}"
+    assert memory <= 2.5 * 2**30, f"{memory >> 20} MB; {detail}"
+
+
+def test_8_it_goes_on_where_it_was(platform: Platform) -> None:
+    before = accounted(platform)
+    platform.down()
+    assert platform.processes() == []
+    assert platform.up() <= 20
+    wait_until(lambda: accounted(platform) == before, 60, "nothing is lost, nothing twice", platform)
+    with RedisOnlineStore(platform.settings.redis.url) as online:
+        assert online.pushed(CREDIT_PROFILE).position > 0
+
+
+def test_9_everything_stops(platform: Platform) -> None:
+    addresses = [address for process in platform.processes() for address in listening(process)]
+    assert addresses
+    assert all(address.startswith(("127.", "::1")) for address in addresses), addresses
+    platform.down()
+    assert platform.processes() == []
+
+
+def listening(process: psutil.Process) -> list[str]:
+    try:
+        return [c.laddr.ip for c in process.net_connections() if c.status == psutil.CONN_LISTEN]
+    except psutil.NoSuchProcess:
+        return []
