@@ -17,6 +17,7 @@ from featurestore_dagster.names import Keys
 from featurestore_dagster.resources import resources
 from featurestore_dagster.sensors import checks, failures, landed, models, online_lost
 from featurestore_dagster.sensors.failures import Notify, log_alert
+from featurestore_dagster.services import connect
 
 
 def build_definitions(project: Project, settings: Settings, *, notify: Notify = log_alert) -> dg.Definitions:
@@ -25,7 +26,7 @@ def build_definitions(project: Project, settings: Settings, *, notify: Notify = 
     In `definitions.py` of a code location: `defs = build_definitions(PROJECT, Settings.from_env(os.environ))`, or
     `dg.Definitions.merge(build_definitions(…), dg.Definitions(…))`.
     """
-    keys = Keys(settings.namespace)
+    keys, services = Keys(settings.namespace), connect(settings)
     return dg.Definitions(
         assets=[
             *source_specs(project, keys),
@@ -41,10 +42,10 @@ def build_definitions(project: Project, settings: Settings, *, notify: Notify = 
             *parity(project, keys),
         ],
         sensors=[
-            landed.sensor(project, settings.dagster, keys),
-            models.sensor(project, keys),
-            online_lost.sensor(project, keys),
-            checks.sensor(project, keys),
+            landed.sensor(project, services, settings.dagster, keys),
+            models.sensor(settings, keys),
+            online_lost.sensor(project, services, keys),
+            checks.sensor(project, services, keys),
             failures.sensor(notify),
         ],
         schedules=[purge, reconcile],

@@ -46,7 +46,7 @@ def superfluous(runs: Iterable[FinishedRun], now: datetime, *, keep: int = KEEP_
             yield run.run_id
 
 
-@dg.op(name="purge")
+@dg.op(name="delete_what_is_old")
 def purge_op(context: dg.OpExecutionContext) -> None:
     """Delete runs with their events and logs, and what no run owns."""
     instance, now = context.instance, datetime.now(UTC)
@@ -58,7 +58,7 @@ def purge_op(context: dg.OpExecutionContext) -> None:
     context.log.info("%d runs and %d records without a run were deleted", len(run_ids), orphans)
 
 
-@dg.op(name="reconcile")
+@dg.op(name="fail_dead_runs")
 def reconcile_op(context: dg.OpExecutionContext) -> None:
     """Fail the runs whose process is dead, so that they hold neither their lane nor their places in the pools."""
     for run_id in fail_dead_runs(context.instance, besides=context.run_id):

@@ -1,23 +1,23 @@
-"""What assets, sensors and checks work with; nothing connects before a run or a tick asks for it.
+"""What assets and checks work with; nothing connects before a run asks for it.
 
 Addresses and secrets come from the settings that were read when the code location was loaded; they are no
 configuration of a run, so they stand in no run, event or page.
 """
 
 from collections.abc import Generator
-from functools import cache
-from pathlib import Path
+from contextlib import closing
 
 import dagster as dg
 from pydantic import Field
 
-from featurestore.database.client import QueueDatabase
+from featurestore.database.client import Database
 from featurestore.errors import TerminalError
 from featurestore.landing.batch import Batch
 from featurestore.landing.zone import LandingZone
-from featurestore.online.redis_store import RedisOnlineStore
+from featurestore.models.blobs import ModelBlobs
+from featurestore.online.store import OnlineStore
 from featurestore.settings import Settings
-from featurestore_dagster.backlog import Backlog
+from featurestore_dagster.services import landing_zone, open_blobs, open_database, open_online
 
 Resources = dict[str, object]
 
@@ -41,48 +41,39 @@ class BatchSelection(dg.ConfigurableResource):
         return [batch for batch in batches if window.start <= batch.created_at < window.end]
 
 
-def _named(zone: LandingZone, batch_id: str) -> Batch:
-    try:
-        return zone.batch(batch_id)
-    except KeyError as error:
-        raise TerminalError(f"{batch_id} has not landed, or was removed") from error
-
-
 def resources(settings: Settings) -> Resources:
     """The resources of a running platform."""
 
     @dg.resource(description="The landed batches.")
     def landing() -> LandingZone:
-        return landing_zone(settings.landing_dir.absolute())
+        return landing_zone(settings)
 
     @dg.resource(description="The log, through the database service.")
-    def database() -> Generator[QueueDatabase]:
-        client = QueueDatabase(
-            settings.redis.queues, namespace=settings.namespace, timeout_s=settings.database.read_timeout_s
-        )
-        try:
+    def database() -> Generator[Database]:
+        with closing(open_database(settings)) as client:
             yield client
-        finally:
-            client.close()
 
     @dg.resource(description="The newest values, in Redis.")
-    def online() -> Generator[RedisOnlineStore]:
-        store = RedisOnlineStore(settings.redis.url, namespace=settings.namespace, timeout_s=settings.redis.timeout_s)
-        try:
+    def online() -> Generator[OnlineStore]:
+        with closing(open_online(settings)) as store:
             yield store
-        finally:
-            store.close()
+
+    @dg.resource(description="The container of models.")
+    def blobs() -> Generator[ModelBlobs]:
+        with closing(open_blobs(settings)) as container:
+            yield container
 
     return {
         "batches": BatchSelection(),
         "landing": landing,
         "database": database,
         "online": online,
-        "backlog": dg.ResourceDefinition.hardcoded_resource(Backlog(), "What sensors remember between ticks."),
+        "blobs": blobs,
     }
 
 
-@cache
-def landing_zone(root: Path) -> LandingZone:
-    """One per process, so that the footer of a landed file is read once."""
-    return LandingZone(root)
+def _named(zone: LandingZone, batch_id: str) -> Batch:
+    try:
+        return zone.batch(batch_id)
+    except KeyError as error:
+        raise TerminalError(f"{batch_id} has not landed, or was removed") from error

@@ -28,6 +28,7 @@ from featurestore.landing.zone import LandingZone, kafka_chain
 from featurestore.online.memory import MemoryOnlineStore
 from featurestore_dagster.backlog import Backlog
 from featurestore_dagster.resources import BatchSelection, Resources
+from featurestore_dagster.services import Connect, Services
 
 
 def memory_resources(directory: Path | None = None) -> Resources:
@@ -48,9 +49,21 @@ def memory_resources(directory: Path | None = None) -> Resources:
         "landing": LandingZone(root / "landing"),
         "database": database,
         "online": MemoryOnlineStore(),
-        "backlog": Backlog(),
         "duckdb": duckdb,
     }
+
+
+def memory_services(resources: Resources) -> Connect:
+    """The same, as sensors take it."""
+    backlog = Backlog()
+
+    @contextmanager
+    def opened() -> Generator[Services]:
+        named = {name: resources[name] for name in ("landing", "database", "online")}
+        with dg.build_resources(named) as built:
+            yield Services(landing=built.landing, database=built.database, online=built.online, backlog=backlog)
+
+    return opened
 
 
 def land(

@@ -13,8 +13,9 @@ def main() -> int:
     if len(sys.argv) != 2 or sys.argv[1] not in _DAEMONS:
         sys.stderr.write(f"usage: python -m ingest {' | '.join(_DAEMONS)}\n")
         return 2
+    settings = Settings.from_env(os.environ)  # noqa: TID251  # an entry point
     # Only the chosen one is imported: each has clients of its own, and memory that the others need not pay.
-    return import_module(f"ingest.{sys.argv[1]}.daemon").main(Settings.from_env(os.environ))
+    return import_module(f"ingest.{sys.argv[1]}.daemon").main(settings)
 
 
 if __name__ == "__main__":

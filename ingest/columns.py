@@ -7,11 +7,13 @@ from math import isfinite
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from featurestore.definitions.project import Project
 from featurestore.definitions.source import Source
 from featurestore.landing.batch import from_micros, to_micros
+
+pc: Any = pyarrow.compute  # the stubs do not know that kernels take scalars too
 
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
@@ -76,7 +78,7 @@ def without(table: pa.Table, rows: Iterable[int]) -> pa.Table:
     return table.filter(pc.invert(pc.is_in(pa.array(range(table.num_rows), pa.int64()), gone)))
 
 
-def _times(column: pa.ChunkedArray, name: str, now: datetime) -> Iterator[Rejection]:
+def _times(column: Any, name: str, now: datetime) -> Iterator[Rejection]:
     micros = pc.cast(column, pa.int64())
     if column.null_count:
         yield from _rejections(pc.is_null(micros), micros, f"{name}: missing")
@@ -111,7 +113,7 @@ def _values(table: pa.Table, door: Door) -> Iterator[Rejection]:
                 yield from _rejections(pc.equal(column, ""), column, f"{one.name}: empty")
 
 
-def _rejections(mask: pa.Array, column: pa.Array, reason: str | Callable[[Any], str]) -> Iterator[Rejection]:
+def _rejections(mask: pa.Array, column: Any, reason: str | Callable[[Any], str]) -> Iterator[Rejection]:
     """One for each row where the mask is true."""
     if pc.any(mask).as_py():
         for row in pc.indices_nonzero(mask).to_pylist():

@@ -1,5 +1,7 @@
 """What both daemons count; see `featurestore.process.metrics` for how it is read."""
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from featurestore.landing.batch import Batch
@@ -24,21 +26,23 @@ class IngestMetrics:
         self._records, self._seconds = records, seconds
         self._bytes = Counter("fs_ingest_landed_bytes", "Size of landed files.", ["source"], registry=registry)
         self._unknown = Counter(
-            "fs_ingest_unknown_members", "Members of records that no source declares; dropped.", ["source"], registry=registry
+            "fs_ingest_unknown_members", "Members of records that are not declared.", ["source"], registry=registry
         )
         self.fenced = Counter(
             "fs_ingest_fenced", "Batches given up because another writer was first.", ["source"], registry=registry
         )
         self.lag = Gauge(
-            "fs_kafka_lag_records", "Records in the topic that are not landed.", ["topic", "partition"], registry=registry
+            "fs_kafka_lag_records", "Records that are not landed yet.", ["topic", "partition"], registry=registry
         )
 
-    def landed(self, batch: Batch, *, took_s: float) -> None:
-        self._records.labels(batch.source, "landed").inc(batch.rows)
-        self._records.labels(batch.source, "dead_letter").inc(batch.dead_rows)
-        self._records.labels(batch.source, "absent").inc(batch.absent_rows)
-        self._bytes.labels(batch.source).inc(batch.bytes)
-        self._seconds.labels(batch.source).observe(took_s)
+    def landed(self, batches: Sequence[Batch], *, took_s: float) -> None:
+        """What became visible at once, and how long it took."""
+        for batch in batches:
+            self._records.labels(batch.source, "landed").inc(batch.rows)
+            self._records.labels(batch.source, "dead_letter").inc(batch.dead_rows)
+            self._records.labels(batch.source, "absent").inc(batch.absent_rows)
+            self._bytes.labels(batch.source).inc(batch.bytes)
+        self._seconds.labels(batches[0].source).observe(took_s)
 
     def unknown_members(self, source: str, count: int) -> None:
         if count:

@@ -8,7 +8,6 @@ need.
 """
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,7 +16,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 from msgspec import UNSET, Meta, UnsetType
 
 from featurestore.definitions.dtypes import ScalarType
@@ -25,7 +24,10 @@ from featurestore.definitions.source import Source
 from featurestore.entity_id import entity_id
 from featurestore.errors import TerminalError
 from featurestore.landing.batch import EPOCH, TIMESTAMP, landed_schema
-from ingest.columns import LATEST, Door, Rejection, refused, short, without
+from ingest.columns import LATEST, Door, Rejection, refused, without
+from ingest.reasons import RepeatedError, reason
+
+pc: Any = pyarrow.compute  # the stubs do not know that kernels take scalars too
 
 RECORD_BYTES = 1 << 20  # the largest record
 LARGEST_EXACT = 2.0**53  # from here on a float does not hold every whole number
@@ -34,15 +36,6 @@ Rfc3339 = Annotated[datetime, Meta(tz=True)]
 _INT64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _TYPES: dict[ScalarType, Any] = {str: str, int: _INT64, float: float, bool: bool}
 _MICROS = {"s": 1_000_000, "ms": 1_000, "us": 1}  # of one tick of a numeric timestamp
-_WORDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "str": "text",
-    "bool": "true or false",
-    "datetime": "a time",
-    "object": "an object",
-    "array": "a list",
-}
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 Item = TypeVar("Item")
@@ -94,7 +87,7 @@ class JsonDecoder:
             try:
                 records.append(self._parse(value))
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                rejections.append(Rejection(place, short(_reason(error))))
+                rejections.append(Rejection(place, reason(error)))
             else:
                 good.append(place)
         if rejections:
@@ -143,15 +136,15 @@ class JsonDecoder:
             if text.count(b'"') != self._fewest_quotes + quotes:
                 try:
                     unknown_members += len(_unrepeated(text) - self._names)
-                except (_RepeatedError, UnicodeDecodeError, RecursionError) as error:
-                    repeated.append(Rejection(row, short(_reason(error))))
+                except (RepeatedError, UnicodeDecodeError, RecursionError) as error:
+                    repeated.append(Rejection(row, reason(error)))
         return unknown_members, repeated
 
     def _inexact(self, table: pa.Table, texts: list[bytes]) -> Iterator[Rejection]:
         """Whole numbers that a float column would change."""
         for column in self._source.columns.values():
             if column.dtype is float:
-                values = table[column.name]
+                values: Any = table[column.name]
                 ends = pc.min_max(values).as_py()
                 if ends["min"] is None or -LARGEST_EXACT < ends["min"] <= ends["max"] < LARGEST_EXACT:
                     continue
@@ -178,10 +171,6 @@ class JsonDecoder:
                 yield Rejection(row, f"the Kafka key is not the text of {', '.join(columns)}")
 
 
-class _RepeatedError(Exception):
-    """A name stands twice in a record."""
-
-
 def _unrepeated(text: bytes) -> set[str]:
     """The names of a valid record's members, all of them different."""
     text.decode()  # msgspec does not look into texts that it skips
@@ -191,7 +180,7 @@ def _unrepeated(text: bytes) -> set[str]:
         # Called for every object, the record itself last.
         json.loads(text, object_pairs_hook=lambda pairs: names.__setitem__(slice(None), [name for name, _ in pairs]))
         if twice := next((name for name in names if names.count(name) > 1), None):
-            raise _RepeatedError(twice)
+            raise RepeatedError(twice)
     return set(members)
 
 
@@ -221,31 +210,6 @@ def _time_type(source: Source) -> Any:
     last = int(LATEST.timestamp()) * 1_000_000 // _MICROS[source.timestamp_format] - 1
     kind = float if source.timestamp_format == "s" else int  # seconds often have a fraction
     return Annotated[kind, Meta(ge=0, le=last)]
-
-
-def _reason(error: Exception) -> str:
-    """What is wrong, with the name of the column where there is one."""
-    if isinstance(error, _RepeatedError):
-        return f"{error}: stands twice in the record"
-    if isinstance(error, UnicodeDecodeError):
-        return "not valid UTF-8"
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    text = str(error)
-    if name := re.fullmatch(r"Object (missing required|contains unknown) field `(.*)`", text, re.DOTALL):
-        return f"{name[2]}: {'missing' if name[1].startswith('missing') else 'not declared'}"
-    what, _, path = text.partition(" - at `")
-    where = f"{path.removeprefix('$.').removesuffix('`')}: " if path else ""
-    if kinds := re.fullmatch(r"Expected `([^`]+)`, got `([^`]+)`", what):
-        wanted = " or ".join(_WORDS.get(kind, kind) for kind in kinds[1].split(" | "))
-        return f"{where}{_WORDS.get(kinds[2], kinds[2])}, not {wanted}" if kinds[2] != "null" else f"{where}missing"
-    if "timezone" in what:
-        return f"{where}the time has no zone"
-    if "RFC3339" in what:
-        return f"{where}not an RFC 3339 time"
-    if "out of range" in what or what.startswith("Expected `"):
-        return f"{where}out of range"
-    return "the JSON is cut, or a text holds half a surrogate pair" if "truncated" in what else what
 
 
 def _entity_text(values: tuple[object, ...]) -> str | None:

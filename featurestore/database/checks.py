@@ -107,5 +107,6 @@ def _per_line(table: pa.Table, lines: int) -> list[int]:
     index = table[LINE]
     if table.num_rows and (pc.min(index).as_py() < 0 or pc.max(index).as_py() >= lines):
         raise JobRefusedError(f"column 'line' does not stay within the {lines} ledger lines")
-    counted = {one["values"]: one["counts"] for one in pc.value_counts(index).to_pylist()}
-    return [counted.get(line, 0) for line in range(lines)]
+    counted = table.group_by(LINE).aggregate([(LINE, "count")]).to_pylist()
+    by_line: dict[int, int] = {one[LINE]: one[f"{LINE}_count"] for one in counted}
+    return [by_line.get(line, 0) for line in range(lines)]

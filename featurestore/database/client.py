@@ -5,7 +5,7 @@ import secrets
 import threading
 from collections.abc import Mapping
 from time import monotonic
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import pyarrow as pa
 
@@ -109,7 +109,7 @@ class QueueDatabase:
         until = monotonic() + self._timeout_s
         with redis_errors(self._client):
             self._wait_for_room(until)
-            self._client.xadd(self._queues.write, fields)  # type: ignore[arg-type]  # bytes are what it wants
+            self._client.xadd(self._queues.write, cast("dict[Any, Any]", fields))
             reply = self._wait(fields[REPLY], max(0.001, until - monotonic()))
             if reply is None:
                 raise DatabaseBusyError(self._timeout_s, self._client.xlen(self._queues.write))
@@ -122,7 +122,7 @@ class QueueDatabase:
             self._closed.wait(_POLL_S)
 
     def _ask(self, request: ReadRequest) -> bytes:
-        data = request.to_json()
+        data: Any = request.to_json()
         waiting = self._client.lpush(self._queues.read, data)
         if waiting <= WAITING_READS:
             reply = self._wait(request.response_key.encode(), self._timeout_s)
@@ -132,7 +132,7 @@ class QueueDatabase:
         raise DatabaseBusyError(self._timeout_s if waiting <= WAITING_READS else 0.0, waiting)
 
     def _wait(self, key: bytes, timeout_s: float) -> bytes | None:
-        popped = self._client.blpop([key], timeout=timeout_s)
+        popped = cast("tuple[bytes, bytes] | None", self._client.blpop([key], timeout=timeout_s))
         return popped[1] if popped else None
 
     def _reply_key(self) -> str:

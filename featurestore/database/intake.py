@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import redis
 
@@ -80,7 +81,8 @@ class Intake:
                 pipe.expire(key, REPLY_TTL_S)
             if reply.error:
                 header = delivery.fields.get(HEADER, b"")[:_DEAD_BYTES]
-                dead = {KIND: delivery.fields.get(KIND, b""), HEADER: header, b"error": reply.error.encode()}
+                kind = delivery.fields.get(KIND, b"")
+                dead: dict[Any, Any] = {KIND: kind, HEADER: header, b"error": reply.error.encode()}
                 pipe.xadd(self._queues.dead, dead, maxlen=_DEAD_ENTRIES, approximate=True)
         ids = [delivery.entry_id for delivery in deliveries]
         pipe.xack(self._queues.write, GROUP, *ids)
@@ -113,23 +115,26 @@ class Intake:
             return None
         [(entry_id, fields)] = entries
         [seen] = self._client.xpending_range(self._queues.write, GROUP, entry_id, entry_id, 1)
-        if seen["times_delivered"] > _MAX_DELIVERIES:
-            reason = f"given up: taken {seen['times_delivered'] - 1} times and never finished"
+        taken = cast("int", seen["times_delivered"]) - 1
+        if taken >= _MAX_DELIVERIES:
+            reason = f"given up: taken {taken} times and never finished"
             log.error("entry %s: %s", entry_id.decode(), reason)
             return Delivery(entry_id, fields or {}, None, reason)
         return self._delivery(entry_id, fields)
 
     def _read(self, after: str, count: int, block_ms: int | None) -> list[tuple[bytes, dict[bytes, bytes] | None]]:
         """An entry that was deleted while pending comes without fields."""
+        stream: dict[Any, Any] = {self._queues.write: after}
         try:
-            streams = self._client.xreadgroup(GROUP, CONSUMER, {self._queues.write: after}, count=count, block=block_ms)
+            streams = self._client.xreadgroup(GROUP, CONSUMER, stream, count=count, block=block_ms)
         except redis.ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
             log.warning("the write stream has no consumer group (a new or emptied Redis); creating it")
             self.make_group()
             return []
-        return [entry for _, entries in streams or [] for entry in entries]
+        named = cast("list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes] | None]]]]", streams or [])
+        return [entry for _, entries in named for entry in entries]
 
     def _delivery(self, entry_id: bytes, fields: dict[bytes, bytes] | None) -> Delivery:
         try:

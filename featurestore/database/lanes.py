@@ -4,11 +4,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from time import monotonic
 from typing import Generic, TypeVar
 
 import duckdb
 
 Item = TypeVar("Item")
+
+_TICK_S, _IDLE_S = 0.05, 60.0
 
 
 class FairQueue(Generic[Item]):
@@ -85,6 +90,55 @@ class Seat:
             self._held.release()
 
 
+class Alarms:
+    """Calls what is due, about a twentieth of a second late at most, in one thread.
+
+    A `threading.Timer` for each query would cost more than a small query does.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._due: list[_Alarm] = []
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="alarms", daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def after(self, seconds: float, call: Callable[[], None]) -> Generator[None]:
+        """Call it if what runs inside takes so long. It may still be called right after."""
+        alarm = _Alarm(monotonic() + seconds, call)
+        with self._changed:
+            heappush(self._due, alarm)
+            if self._due[0] is alarm:
+                self._changed.notify()
+        try:
+            yield
+        finally:
+            alarm.call = None  # and is dropped when it is due
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with self._changed:
+            while not self._closed:
+                now = monotonic()
+                while self._due and self._due[0].at <= now:
+                    if call := heappop(self._due).call:
+                        call()
+                pause_s = self._due[0].at - now if self._due else _IDLE_S
+                self._changed.wait(max(pause_s, _TICK_S))
+
+
+@dataclass(slots=True, order=True)
+class _Alarm:
+    at: float
+    call: Callable[[], None] | None = field(compare=False)
+
+
 class Deadline:
     """Interrupts a cursor when its time is up; `passed` says whether it did."""
 
@@ -106,23 +160,11 @@ class Deadline:
 
 
 @contextmanager
-def deadline(cursor: duckdb.DuckDBPyConnection, seconds: float) -> Generator[Deadline]:
+def deadline(alarms: Alarms, cursor: duckdb.DuckDBPyConnection, seconds: float) -> Generator[Deadline]:
     """Give what runs inside so much time."""
     limit = Deadline(cursor)
     try:
-        with after(seconds, limit.interrupt):
+        with alarms.after(seconds, limit.interrupt):
             yield limit
     finally:
         limit.finish()
-
-
-@contextmanager
-def after(seconds: float, call: Callable[[], None]) -> Generator[None]:
-    """Call it, in a thread of its own, if what runs inside takes so long."""
-    timer = threading.Timer(seconds, call)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

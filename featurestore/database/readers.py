@@ -5,12 +5,13 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import cast
 
 import duckdb
 import redis
 
 from featurestore.database.guard import Caps, Guard, reading
-from featurestore.database.lanes import FairQueue, Seats, after, deadline
+from featurestore.database.lanes import Alarms, FairQueue, Seats, deadline
 from featurestore.database.metrics import DatabaseMetrics
 from featurestore.database.queues import REPLY_TTL_S, Queues, connect, redis_errors
 from featurestore.database.reads import ReadRequest, data_reply, error_reply, params_from_wire
@@ -52,6 +53,7 @@ class Readers:
         self._admitted: FairQueue[_Admitted] = FairQueue()
         self._places = threading.Semaphore(settings.admitted_reads)
         self._seats = Seats(settings.readers)
+        self._alarms = Alarms()
         self._stopping = threading.Event()
         self._pool = ThreadPoolExecutor(2 * settings.readers + 1, thread_name_prefix="reader")
         self._threads: list[Future[None]] = []
@@ -73,6 +75,7 @@ class Readers:
 
     def stop(self) -> None:
         self.drain()
+        self._alarms.close()
         self._client.close()
         self._root.close()
 
@@ -90,7 +93,7 @@ class Readers:
     def _next_request(self) -> ReadRequest | None:
         try:
             with redis_errors(self._client):
-                popped = self._client.brpop([self._queues.read], timeout=_POLL_S)
+                popped = cast("tuple[bytes, bytes] | None", self._client.brpop([self._queues.read], timeout=_POLL_S))
         except TransientError as error:
             log.warning("no queries are taken: %s", error)
             self._stopping.wait(_POLL_S)
@@ -117,37 +120,36 @@ class Readers:
             try:
                 admitted = self._admitted.take(_IDLE_S)
                 if admitted is not None:
-                    with after(_SLOW_S, seat.move):
+                    with self._alarms.after(_SLOW_S, seat.move):
                         self._do(admitted)
             finally:
                 seat.leave()
 
     def _do(self, admitted: _Admitted) -> None:
         try:
-            outcome, reply = self._answer(admitted)
+            outcome = self._answer(admitted)
         finally:
             self._places.release()
-        self._reply(admitted.request.response_key, reply)
         self._metrics.reads[outcome].inc()
         self._metrics.query_seconds.observe(monotonic() - admitted.at)
 
-    def _answer(self, admitted: _Admitted) -> tuple[str, bytes]:
-        request = admitted.request
+    def _answer(self, admitted: _Admitted) -> str:
+        request, key = admitted.request, admitted.request.response_key
         allowed_s = min(request.timeout_s or self._settings.read_timeout_s, self._settings.read_timeout_s)
         left_s = admitted.at + allowed_s - monotonic()
         if left_s <= 0:
-            return "late", error_reply(f"the query waited {allowed_s:g} s for its turn; try again")
-        with reading(self._root) as cursor, deadline(cursor, left_s) as limit:
+            return self._reply(key, "late", error_reply(f"the query waited {allowed_s:g} s for its turn; try again"))
+        with reading(self._root) as cursor, deadline(self._alarms, cursor, left_s) as limit:
             try:
                 table = self._guard.read(cursor, request.query, params_from_wire(request.params))
             except QueryError as error:
                 if limit.passed:
-                    return "late", error_reply(f"the query was stopped after {allowed_s:g} s")
-                return "refused", error_reply(str(error))
-        return "done", data_reply(table, request.format)
+                    return self._reply(key, "late", error_reply(f"the query was stopped after {allowed_s:g} s"))
+                return self._reply(key, "refused", error_reply(str(error)))
+            return self._reply(key, "done", data_reply(table, request.format))
 
-    def _reply(self, key: str, reply: bytes) -> None:
-        pipe = self._client.pipeline(transaction=True)
+    def _reply(self, key: str, outcome: str, reply: bytes) -> str:
+        pipe = self._client.pipeline(transaction=False)
         pipe.rpush(key, reply)
         pipe.expire(key, REPLY_TTL_S)
         try:
@@ -155,5 +157,6 @@ class Readers:
                 pipe.execute()
         except TransientError as error:
             log.warning("a reply was lost: %s", error)
-        except redis.ResponseError as error:
+        except redis.ResponseError as error:  # e.g. a key of another type
             log.warning("a reply could not be given: %s", error)
+        return outcome

@@ -1,8 +1,9 @@
 """Read requests and their replies: plain values, and their form on the wire.
 
-A request is JSON: {"query", "params", "response_key", "format": "json" | "arrow", "client", "timeout_s"}; only the query
-and the response key must be there. Parameters are JSON values, {"timestamp": "2026-01-31T12:00:00Z"} or {"base64": "…"},
-by name ($name) or as a list (?). A reply is an Arrow IPC stream or {"data": [{…}, …]}; a failure is always {"error": "…"}.
+A request is JSON: {"query", "params", "response_key", "format": "json" | "arrow", "client", "timeout_s"}; only the
+query and the response key must be there. Parameters are JSON values, {"timestamp": "2026-01-31T12:00:00Z"} or
+{"base64": "…"}, by name ($name) or as a list (?). A reply is an Arrow IPC stream or {"data": [{…}, …]}; a failure is
+always {"error": "…"}.
 """
 
 import base64
@@ -139,7 +140,7 @@ def _to_arrow(table: pa.Table) -> bytes:
 
 def _to_json(table: pa.Table) -> bytes:
     parts = [
-        _encoder.encode(pa.table(batch).to_pylist())[1:-1]
+        _encoder.encode(pa.Table.from_batches([batch]).to_pylist())[1:-1]
         for batch in with_utc(table).to_batches(max_chunksize=_JSON_ROWS)
         if batch.num_rows
     ]

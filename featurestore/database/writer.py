@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
@@ -21,6 +21,7 @@ from featurestore.errors import JobRefusedError, NoSpaceError, TransientError
 log = logging.getLogger(__name__)
 
 _PAIRS = (Path(__file__).parent / "sql" / "applied_pairs.sql").read_text()
+_INCOMING = "incoming"  # the Arrow table that a statement reads, as it calls it
 _LEDGER = pa.schema(
     [("batch_id", pa.string()), ("target", pa.string()), ("commit_seq", pa.int64())]
     + [(name, pa.int64()) for name in ("rows_in", "logged", "filtered", "quarantined")]
@@ -83,15 +84,19 @@ class Writer:
             return [reply for job in jobs for reply in self._append([job])]
 
     def _append_together(self, jobs: Sequence[AppendJob]) -> list[JobReply]:
-        with transaction(self._connection):
-            group = _Group(self._applied(jobs), max(self._last_seq + 1, _microseconds(self._now())))
-            replies = [self._take(job, group) for job in jobs]
-            for relation, tables in group.rows.items():
-                self._insert(relation, pa.concat_tables(tables))
-            if group.quarantined:
-                self._insert("quarantined_rows", pa.concat_tables(group.quarantined))
-            if group.ledger:
-                self._insert("applied", _ledger_table(group.ledger), _LEDGER_MORE, {"now": _naive(self._now())})
+        try:
+            with transaction(self._connection):
+                group = _Group(self._applied(jobs), max(self._last_seq + 1, _microseconds(self._now())))
+                replies = [self._take(job, group) for job in jobs]
+                for relation, tables in group.rows.items():
+                    self._insert(relation, pa.concat_tables(tables))
+                if group.quarantined:
+                    self._insert("quarantined_rows", pa.concat_tables(group.quarantined))
+                if group.ledger:
+                    self._insert("applied", _ledger_table(group.ledger), _LEDGER_MORE, {"now": _naive(self._now())})
+        finally:
+            with suppress(duckdb.Error):
+                self._connection.unregister(_INCOMING)  # not earlier: in a failed transaction nothing works
         self._last_seq = max(self._last_seq, group.next_seq - 1)
         return replies
 
@@ -116,20 +121,12 @@ class Writer:
                 "target": pa.array([line.target for line in lines], pa.string()),
             }
         )
-        with self._registered("wanted", wanted):
-            return {(batch, target): seq for batch, target, seq in self._connection.execute(_PAIRS).fetchall()}
+        self._connection.register(_INCOMING, wanted)
+        return {(batch, target): seq for batch, target, seq in self._connection.execute(_PAIRS).fetchall()}
 
     def _insert(self, relation: str, rows: pa.Table, more: str = "", params: dict[str, object] | None = None) -> None:
-        with self._registered("incoming", rows):
-            self._connection.execute(f"INSERT INTO {relation} BY NAME SELECT *{more} FROM incoming", params)
-
-    @contextmanager
-    def _registered(self, name: str, table: pa.Table) -> Generator[None]:
-        self._connection.register(name, table)
-        try:
-            yield
-        finally:
-            self._connection.unregister(name)
+        self._connection.register(_INCOMING, rows)
+        self._connection.execute(f"INSERT INTO {relation} BY NAME SELECT *{more} FROM {_INCOMING}", params)
 
 
 _LEDGER_MORE = ", $now AS applied_at, md5_number_lower(batch_id) AS batch_hash"

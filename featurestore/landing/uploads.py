@@ -16,7 +16,14 @@ from featurestore.errors import CorruptFileError, FormatError, TerminalError
 from featurestore.landing import dead_letters, parquet
 from featurestore.landing.batch import Batch, from_micros, time_range, to_micros
 from featurestore.landing.dead_letters import DeadLetter
-from featurestore.landing.disk import create_exclusively, fsync_directory, fsync_file, make_directories, writing
+from featurestore.landing.disk import (
+    TEMPORARY,
+    create_exclusively,
+    fsync_directory,
+    fsync_file,
+    make_directories,
+    writing,
+)
 
 MANIFEST = "manifest.json"
 
@@ -167,7 +174,7 @@ class UploadLanding:
         )
         if manifest.state == "cancelled":
             for path in self._directory.iterdir():
-                if path.name != MANIFEST:
+                if path.name != MANIFEST and path.suffix != TEMPORARY:  # a racing writer removes its own
                     path.unlink(missing_ok=True)
         return manifest
 

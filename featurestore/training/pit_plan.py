@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from featurestore.definitions.durations import duration
 from featurestore.definitions.feature import Aggregation, FeatureOf, Function
 from featurestore.definitions.project import Project
 from featurestore.definitions.view import DerivedView, FeatureView, View
@@ -184,10 +185,14 @@ def _view_read(view: FeatureView, names: Sequence[str]) -> ViewRead:
             if one.name in wanted
         ),
         windows=tuple(
-            WindowRead(one.name, one.dtype.__name__, declared.name, declared.function, Window.of(length))
+            WindowRead(one.name, one.dtype.__name__, declared.name, declared.function, _window(declared, text))
             for declared in view.features
             if isinstance(declared, Aggregation)
-            for one, length in zip(declared.features, declared.lengths, strict=True)
+            for one, text in zip(declared.features, declared.windows, strict=True)
             if one.name in wanted
         ),
     )
+
+
+def _window(declared: Aggregation, text: str) -> Window:
+    return Window.of(duration(text, f"aggregation {declared.name!r}, windows"))

@@ -101,7 +101,9 @@ def _cast(what: Derivation, field: pa.Field, column: pa.Array | pa.ChunkedArray)
     try:
         return column.cast(field.type)
     except pa.ArrowException as error:
-        raise TerminalError(f"view {what.target}: {field.name!r} is {column.type}, not {field.type} ({error})") from error
+        raise TerminalError(
+            f"view {what.target}: {field.name!r} is {column.type}, not {field.type} ({error})"
+        ) from error
 
 
 def _connection() -> duckdb.DuckDBPyConnection:

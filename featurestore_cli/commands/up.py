@@ -5,7 +5,6 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from functools import partial
 from logging.handlers import RotatingFileHandler
 
 from rich.console import Console
@@ -14,7 +13,7 @@ from featurestore.definitions.project import load_project
 from featurestore.settings import Settings
 from featurestore_cli.output import say
 from featurestore_cli.stack.board import Board, Counting, Lines
-from featurestore_cli.stack.counts import read_counts
+from featurestore_cli.stack.counts import Counter
 from featurestore_cli.stack.detach import LOG_BYTES, LOG_NAME, start_detached
 from featurestore_cli.stack.platform import Closing, Running, run_platform
 from featurestore_cli.stack.state import Home
@@ -44,7 +43,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         return _run_detached(home, settings, environ, args.generator)
 
     def show(running: Running) -> Closing:
-        counting = Counting(partial(read_counts, running.settings, project))
+        counting = Counting(Counter(running.settings, project).read)
         console = Console()
         if console.is_terminal:
             return Board(console, counting, running.dagster_url)

@@ -51,6 +51,8 @@ log.cleaner.dedupe.buffer.size=8388608
 # With the defaults a broker started right after kill -9 waits for its own old registration to expire.
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=500
+# How often an idle controller writes that nothing happened: ten times less than by default.
+metadata.max.idle.interval.ms=5000
 """
 LOG4J = """\
 Configuration:

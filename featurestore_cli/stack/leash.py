@@ -1,9 +1,9 @@
 """Keeps one program on a leash: when the process that started it is gone, the program and all its descendants end.
 
-Run as a script, with the standard library only (`python -I -S leash.py LIFE_FD STOP_S LOG LOG_BYTES COMMAND…`), so that
-it is small and starts at once. LIFE_FD is the reading end of a pipe whose writing end only the starter holds: however
-the starter ends, kill -9 included, the pipe closes. (PR_SET_PDEATHSIG alone would follow the *thread* that forked, and
-reach the program only, not the processes that it forked.)
+Run as a script, with the standard library only, so that it is small and starts at once:
+`python -I -S leash.py LIFE_FD STOP_S OUTLIVE_S LOG LOG_BYTES COMMAND…`. LIFE_FD is the reading end of a pipe whose
+writing end only the starter holds: however the starter ends, kill -9 included, the pipe closes. (PR_SET_PDEATHSIG alone
+would follow the *thread* that forked, and reach the program only, not the processes that it forked.)
 """
 
 import ctypes
@@ -50,10 +50,11 @@ class Log:
 class Leash:
     """Starts the program, passes its output to the log, and ends it with everything that it started."""
 
-    def __init__(self, command: list[str], life: int, stop_s: float, log: Log) -> None:
-        self._life, self._stop_s, self._log = life, stop_s, log
+    def __init__(self, command: list[str], life: int, stop_s: float, outlive_s: float, log: Log) -> None:
+        self._life, self._stop_s, self._outlive_s, self._log = life, stop_s, outlive_s, log
         self._status: int | None = None  # of the program, once it has ended
         self._deadline: float | None = None  # until when what is being ended may take its time
+        self._orphan_until: float | None = None  # when it is ended, if the starter is gone
         self._finish = True  # whether what the program leaves behind may come to an end by itself
         self._poll = select.poll()
         self._signals, wake = os.pipe()
@@ -78,7 +79,10 @@ class Leash:
         while not self._reap():
             for file, _ in self._poll.poll(self._wait_ms()):
                 self._on[file]()
-            if self._deadline is not None and time.monotonic() > self._deadline and not self._press():
+            if _past(self._orphan_until):
+                self._orphan_until = None
+                self._end("the process that started it is gone", finish=False)
+            if _past(self._deadline) and not self._press():
                 break
         os.set_blocking(self._output, False)
         while self._pump():
@@ -89,7 +93,7 @@ class Leash:
 
     def _on_life(self) -> None:
         self._poll.unregister(self._life)
-        self._end("the process that started it is gone", finish=False)
+        self._orphan_until = time.monotonic() + self._outlive_s
 
     def _on_signals(self) -> None:
         if signal.SIGTERM in os.read(self._signals, 4096):
@@ -100,9 +104,8 @@ class Leash:
             self._poll.unregister(self._output)
 
     def _wait_ms(self) -> int:
-        if self._deadline is None:
-            return 60_000
-        return max(1, int((self._deadline - time.monotonic()) * 1000) + 1)
+        until = min((at for at in (self._deadline, self._orphan_until) if at is not None), default=None)
+        return 60_000 if until is None else max(1, int((until - time.monotonic()) * 1000) + 1)
 
     def _pump(self) -> bool:
         """Move some output to the log; return whether there may be more."""
@@ -186,6 +189,10 @@ def descendants() -> list[int]:
     return found
 
 
+def _past(moment: float | None) -> bool:
+    return moment is not None and time.monotonic() >= moment
+
+
 def describe(code: int) -> str:
     """An exit code in words."""
     if code > 128 and code - 128 in {s.value for s in signal.Signals}:
@@ -222,12 +229,12 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 
 def main(argv: list[str]) -> int:
-    life, stop_s, path, limit, *command = argv
+    life, stop_s, outlive_s, path, limit, *command = argv
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2:
             with suppress(OSError):  # of the descriptor of the listing itself
                 os.set_inheritable(int(name), False)  # the program inherits neither the pipe nor the starter's lock
-    return Leash(command, int(life), float(stop_s), Log(Path(path), int(limit))).run()
+    return Leash(command, int(life), float(stop_s), float(outlive_s), Log(Path(path), int(limit))).run()
 
 
 if __name__ == "__main__":

@@ -85,11 +85,12 @@ def start(program: Program, logs: Path, env: Mapping[str, str], *, held: tuple[i
     logs.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = logs.absolute() / f"{program.name}.log"
     watched, life = os.pipe()
-    script = [sys.executable, "-I", "-S", leash.__file__]
+    times = (f"{program.stop_within_s:g}", f"{program.outlive_s:g}")
+    script = [sys.executable, "-I", "-S", leash.__file__, str(watched), *times, str(log), str(LOG_BYTES)]
     try:
         with log.open("ab") as errors:
             popen = subprocess.Popen(
-                [*script, str(watched), f"{program.stop_within_s:g}", str(log), str(LOG_BYTES), *program.command],
+                [*script, *program.command],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,

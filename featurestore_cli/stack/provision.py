@@ -7,7 +7,7 @@ it carries the marker of this data directory.
 import base64
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from featurestore_cli.stack import azurite, kafka, redis
 from featurestore_cli.stack.ports import LOOPBACK, Ports
 from featurestore_cli.stack.service import Program, Say, join_address, listens
 
+OUTLIVE_S = 3.0  # for daemons to land what they hold and to leave their groups, when `up` itself was killed
 BROKERS, REDIS_URL, CONNECTION_STRING = "KAFKA_BROKERS", "REDIS_URL", "AZURE_CONNECTION_STRING"
 
 
@@ -81,7 +82,7 @@ def provide_kafka(site: Site) -> Provided:
         controller_port=site.ports.take(),
     )
     return Provided(
-        program=broker.program(site.environ, site.say),
+        program=replace(broker.program(site.environ, site.say), outlive_s=OUTLIVE_S),
         started=True,
         env={f"{PREFIX}{BROKERS}": broker.brokers},
         note=_stranger(site.defaults.kafka),
@@ -104,7 +105,7 @@ def provide_redis(site: Site) -> Provided:
         password=urlsplit(before).password or secrets.token_urlsafe(24),
     )
     return Provided(
-        program=server.program(site.environ),
+        program=replace(server.program(site.environ), outlive_s=OUTLIVE_S),
         started=True,
         env={f"{PREFIX}{REDIS_URL}": server.url},
         note=_stranger(site.defaults.redis),
@@ -116,20 +117,20 @@ def provide_azurite(site: Site) -> Provided:
     """Azurite; its note says where it comes from."""
     if site.set_by_user(CONNECTION_STRING):
         endpoint = azurite.endpoint(site.settings.azure.connection_string)
-        return _external("azure", endpoint, partial(_reachable, endpoint), f"set by {PREFIX}{CONNECTION_STRING}")
+        return _external("azure", endpoint, partial(reachable, endpoint), f"set by {PREFIX}{CONNECTION_STRING}")
     before = site.before(CONNECTION_STRING)
     usual = [azurite.well_known(host, site.defaults.azurite) for host in LOOPBACK]
     for connection_string in [*([before] if before else []), *usual]:
         endpoint = azurite.endpoint(connection_string)
-        if _reachable(endpoint) and azurite.marked(connection_string, site.platform_id):
-            return _found("azurite", CONNECTION_STRING, connection_string, partial(_reachable, endpoint), endpoint)
+        if reachable(endpoint) and azurite.marked(connection_string, site.platform_id):
+            return _found("azurite", CONNECTION_STRING, connection_string, partial(reachable, endpoint), endpoint)
     server = azurite.AzuriteServer(
         home=site.data_dir / "azurite",
         port=site.ports.take(_port(azurite.endpoint(before)), site.defaults.azurite),
         key=azurite.key(before) or base64.b64encode(secrets.token_bytes(32)).decode(),
     )
     return Provided(
-        program=server.program(site.environ, site.logs, site.say),
+        program=replace(server.program(site.environ, site.logs, site.say), outlive_s=OUTLIVE_S),
         started=True,
         env={f"{PREFIX}{CONNECTION_STRING}": server.connection_string},
         note=_stranger(site.defaults.azurite),
@@ -157,7 +158,8 @@ def _anyone(port: int) -> bool:
     return any(listens(host, port) for host in LOOPBACK)
 
 
-def _reachable(url: str) -> bool:
+def reachable(url: str) -> bool:
+    """Whether something listens there."""
     parts = urlsplit(url)
     return listens(parts.hostname or "", _port(url))
 

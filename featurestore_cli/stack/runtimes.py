@@ -18,8 +18,8 @@ class MissingProgramError(TerminalError):
 
     def __init__(self, what: str, packages: str = "") -> None:
         self.what = what
-        system = f" or `sudo apt-get install {packages}`" if packages else ""
-        super().__init__(f"{what} is missing; install it with `{EXTRA}`{system}")
+        self.advice = f"`{EXTRA}`" + (f" or `sudo apt-get install {packages}`" if packages else "")
+        super().__init__(f"{what} is missing; install it with {self.advice}")
 
 
 @dataclass(frozen=True, slots=True)

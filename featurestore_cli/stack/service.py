@@ -24,6 +24,7 @@ class Program:
     directory: Path | None = None
     ready_within_s: float = 60.0
     stop_within_s: float = 10.0
+    outlive_s: float = 0.0  # how long it goes on when its starter is gone, so that those who use it can finish
 
 
 class NotStartedError(TransientError):

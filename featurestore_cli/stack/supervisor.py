@@ -18,7 +18,7 @@ from featurestore_cli.stack.state import ProcessState, now
 
 log = logging.getLogger(__name__)
 
-STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
+STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}  # the last: the terminal was closed
 AWAITED = {*STOP_SIGNALS, signal.SIGCHLD}
 BUSY_S, IDLE_S = 0.1, 1.0  # between two looks, while something starts and otherwise
 LOOK_S, LOOK_AGAIN_S = 10.0, 1.0  # between two questions to a program that is ready, and to one that is not
@@ -81,12 +81,12 @@ class Supervisor:
         self._all = {unit.name: Supervised(unit) for unit in units}
         self._logs, self._env, self._held = logs, env, held
         self._report, self._save = report, save
-        self._ready = False
+        self._ready = self._stopping = False
         self._began_at = time.monotonic()
         self._unsaved = True
 
     def run(self) -> None:
-        """Start and watch everything until SIGTERM or SIGINT, then stop it. A second signal leaves at once.
+        """Start and watch everything until a signal to stop comes, then stop it. A second one leaves at once.
 
         Must be called before other threads are started: signals are blocked here and awaited.
         """
@@ -136,9 +136,7 @@ class Supervisor:
         if one.unit.once and code == 0:
             self._became_ready(one, "done")
             return
-        words = next(
-            (line for line in reversed(last_lines(self._logs / f"{one.unit.name}.log", 20)) if _tells(line)), ""
-        )
+        words = _last_words(self._logs / f"{one.unit.name}.log") if code < 128 else ""
         if one.state.state == "ready" and time.monotonic() - one.started_at > STEADY_S:
             one.failures = 0
         pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**one.failures)
@@ -181,16 +179,25 @@ class Supervisor:
         if changed != one.state:
             one.state = changed
             self._unsaved = True
-            self._report.changed(changed)
+            self._tell(lambda: self._report.changed(changed))
 
     def _publish(self) -> None:
         if self._unsaved:
             self._save(self.states(), self._ready)
             self._unsaved = False
-        self._report.refresh(self.states())
+        self._tell(lambda: self._report.refresh(self.states()))
+
+    def _tell(self, call: Callable[[], None]) -> None:
+        """Whoever looked may be gone (a closed terminal, `up | head`). That ends the platform, in order."""
+        try:
+            call()
+        except OSError:
+            if not self._stopping:
+                raise
 
     def _stop(self) -> None:
         """Wave by wave; each program has its own time, and is killed after it."""
+        self._stopping = True
         for wave in sorted({one.unit.wave for one in self._all.values()}):
             running = [one for one in self._all.values() if one.unit.wave == wave and one.child]
             for one in running:
@@ -223,6 +230,7 @@ def _answer(unit: Unit) -> tuple[bool, str]:
     return unit.program.answers(), unit.note
 
 
-def _tells(line: str) -> bool:
-    """Whether a line of a log says anything about why its program ended."""
-    return bool(line.strip()) and not line.startswith("===")
+def _last_words(log: Path) -> str:
+    """What a program that ended by itself said last."""
+    lines = last_lines(log, 20)
+    return next((line for line in reversed(lines) if line.strip() and not line.startswith("===")), "")

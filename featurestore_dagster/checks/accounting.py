@@ -29,7 +29,7 @@ def accounting_checks(project: Project, keys: Keys = PLAIN) -> list[Check]:
         Check(
             name="accounting",
             key=keys.features(name),
-            description="Landed rows = logged + filtered + quarantined, and the log has the rows that the ledger counts.",
+            description="Landed rows = logged + filtered + quarantined; the log has the rows that the ledger counts.",
             advice="Rows were lost or written twice: keep the landing zone as it is and compare `applied` with it.",
             versions=versions,
             examine=examine,

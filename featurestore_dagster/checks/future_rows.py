@@ -35,7 +35,7 @@ def future_rows_checks(project: Project, keys: Keys = PLAIN) -> list[Check]:
             name="future_rows",
             key=keys.features(name),
             description="No row has an event time more than five minutes after it landed.",
-            advice="A training set could see the future: find the clock that is wrong, the producer's or this machine's.",
+            advice="A training set could see the future: find the clock that is wrong, a producer's or this machine's.",
             versions=versions,
             examine=examine,
         )

@@ -106,9 +106,8 @@ class Check:
             landing: dg.ResourceParam[LandingZone],
             database: dg.ResourceParam[Database],
             online: dg.ResourceParam[OnlineStore],
-            backlog: dg.ResourceParam[Backlog],
         ) -> dg.AssetCheckResult:
-            return self.result(Scope.of(project, landing, database, online, backlog))
+            return self.result(Scope.of(project, landing, database, online, Backlog()))
 
         return check
 

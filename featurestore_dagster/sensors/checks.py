@@ -1,23 +1,21 @@
 """The checks that look at the whole, evaluated between runs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import msgspec
 
-from featurestore.database.client import Database
 from featurestore.definitions.project import Project
 from featurestore.errors import FeatureStoreError
-from featurestore.landing.zone import LandingZone
-from featurestore.online.store import OnlineStore
-from featurestore_dagster.backlog import Backlog
 from featurestore_dagster.checks.accounting import accounting_checks
 from featurestore_dagster.checks.completeness import completeness_checks
 from featurestore_dagster.checks.future_rows import future_rows_checks
 from featurestore_dagster.checks.parity import parity_checks
 from featurestore_dagster.checks.scope import Check, Scope
 from featurestore_dagster.names import PLAIN, Keys
+from featurestore_dagster.services import Connect, Services
 
 EVERY = timedelta(minutes=10)  # while data arrives; what is red is looked at with every tick
 
@@ -29,7 +27,7 @@ class _Seen:
     red: tuple[str, ...] = ()
 
 
-def sensor(project: Project, keys: Keys = PLAIN) -> dg.SensorDefinition:
+def sensor(project: Project, connect: Connect, keys: Keys = PLAIN) -> dg.SensorDefinition:
     """Evaluates accounting, completeness, future_rows and parity, and reports them without a run.
 
     In a run they would cost a process that reads every footer and the whole ledger; here both are in memory. They can
@@ -48,32 +46,32 @@ def sensor(project: Project, keys: Keys = PLAIN) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Evaluates the asset checks while data arrives, and what is red until it is green.",
     )
-    def watch(
-        context: dg.SensorEvaluationContext,
-        landing: dg.ResourceParam[LandingZone],
-        database: dg.ResourceParam[Database],
-        online: dg.ResourceParam[OnlineStore],
-        backlog: dg.ResourceParam[Backlog],
-    ) -> dg.SensorResult | dg.SkipReason:
-        now, seen = datetime.now(UTC), _read(context.cursor)
-        landed = len(landing.batches())
-        if not seen.red and (landed == seen.landed or now - seen.at < EVERY):
-            return dg.SkipReason("nothing has landed since the last look" if landed == seen.landed else "looked lately")
+    def watch(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         try:
-            scope = Scope.of(project, landing, database, online, backlog)
-            results = [check.result(scope) for check in checks]
+            with connect() as services:
+                return _tick(_read(context.cursor), services, project, checks)
         except FeatureStoreError as error:
             return dg.SkipReason(str(error))
-        # As long as something waits, completeness may turn red without anything else landing.
-        is_settled = backlog.is_quiet(project, scope.landed, online, parked=(), now=now)
-        red = tuple(_name(check) for check, result in zip(checks, results, strict=True) if not result.passed)
-        return dg.SensorResult(
-            asset_events=[_evaluation(result) for result in results],
-            skip_reason=f"{len(results)} checks evaluated, {len(red)} are red {', '.join(red)}".strip(),
-            cursor=msgspec.json.encode(_Seen(at=now, landed=landed if is_settled else -1, red=red)).decode(),
-        )
 
     return watch
+
+
+def _tick(
+    seen: "_Seen", services: Services, project: Project, checks: Sequence[Check]
+) -> dg.SensorResult | dg.SkipReason:
+    now, landed = datetime.now(UTC), len(services.landing.batches())
+    if not seen.red and (landed == seen.landed or now - seen.at < EVERY):
+        return dg.SkipReason("nothing has landed since the last look" if landed == seen.landed else "looked lately")
+    scope = Scope.of(project, services.landing, services.database, services.online, services.backlog)
+    results = [check.result(scope) for check in checks]
+    # As long as something waits, completeness may turn red without anything else landing.
+    is_settled = services.backlog.is_quiet(project, scope.landed, services.online, parked=(), now=now)
+    red = tuple(_name(check) for check, result in zip(checks, results, strict=True) if not result.passed)
+    return dg.SensorResult(
+        asset_events=[_evaluation(result) for result in results],
+        skip_reason=f"{len(results)} checks evaluated, {len(red)} are red {', '.join(red)}".strip(),
+        cursor=msgspec.json.encode(_Seen(at=now, landed=landed if is_settled else -1, red=red)).decode(),
+    )
 
 
 def _read(cursor: str | None) -> _Seen:

@@ -1,31 +1,38 @@
 """Landed batches → runs."""
 
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import datetime
 
 import dagster as dg
 
-from featurestore.database.client import Database
 from featurestore.definitions.project import Project
 from featurestore.errors import FeatureStoreError
 from featurestore.landing.pending import LiveRun, RunLimits, plan_runs
-from featurestore.landing.zone import LandingZone
-from featurestore.online.store import OnlineStore
+from featurestore.landing.zone import utc_now
 from featurestore.settings import DagsterSettings
-from featurestore_dagster.backlog import Backlog, Waiting
+from featurestore_dagster.backlog import Waiting
 from featurestore_dagster.names import PLAIN, Keys
 from featurestore_dagster.partitions import has_partition
 from featurestore_dagster.runs import failed_runs, live_runs, run_request
 from featurestore_dagster.sensors.cursor import Cursor
+from featurestore_dagster.services import Connect, Services
 
-
+JOB = "apply_batches"
 DEFAULTS = DagsterSettings()
 
 
-def sensor(project: Project, settings: DagsterSettings = DEFAULTS, keys: Keys = PLAIN) -> dg.SensorDefinition:
-    """Requests a run for each group of landed batches that the ledger or the online store lacks.
+def sensor(
+    project: Project,
+    connect: Connect,
+    settings: DagsterSettings = DEFAULTS,
+    keys: Keys = PLAIN,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+) -> dg.SensorDefinition:
+    """Requests a run for each group of landed batches that the log or the online store lacks.
 
     The ledger is the truth, the cursor a hint. A service that is down makes the tick a skip that says which; nothing
-    is requested and nothing is parked for it. Idle, a tick lists the landing zone and asks Redis for its positions.
+    is requested and nothing is parked for it. A quiet tick lists the landing zone and asks Redis for its positions.
     """
     limits = RunLimits(
         lanes=settings.lanes,
@@ -36,47 +43,52 @@ def sensor(project: Project, settings: DagsterSettings = DEFAULTS, keys: Keys = 
 
     @dg.sensor(
         name="landed_batches",
-        target=dg.AssetSelection.assets(*_targets(project, keys)),
+        target=dg.define_asset_job(JOB, selection=_targets(project, keys), description="Landed batches → features."),
         minimum_interval_seconds=1,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Requests runs for landed batches that the log or the online store lacks.",
     )
-    def landed_batches(
-        context: dg.SensorEvaluationContext,
-        landing: dg.ResourceParam[LandingZone],
-        database: dg.ResourceParam[Database],
-        online: dg.ResourceParam[OnlineStore],
-        backlog: dg.ResourceParam[Backlog],
-    ) -> dg.SensorResult | dg.SkipReason:
-        now = datetime.now(UTC)
-        cursor = Cursor.from_json(context.cursor, now)
+    def landed_batches(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         try:
-            landed = landing.batches()
-            if backlog.is_quiet(project, landed, online, parked=cursor.parked, now=now):
-                return dg.SkipReason(_quiet_text(len(landed), len(cursor.parked)))
-            live = live_runs(context.instance, now)  # before the ledger: what ends in between counts as done
-            waiting = backlog.look(project, landed, database, online, now=now)
+            with connect() as services:
+                return _tick(context, services, project, limits, keys, clock())
         except FeatureStoreError as error:
             return dg.SkipReason(str(error))
-        failed = failed_runs(context.instance, cursor.failures_until, cursor.seen_runs)
-        cursor = cursor.after_failures(failed, interval_s=limits.run_interval_s)
-        cursor = cursor.only_for({one.batch.batch_id for one in waiting.pending})
-        groups = plan_runs(
-            waiting.pending,
-            live=live,
-            troubles=cursor.troubles,
-            requested=cursor.requested,
-            limits=limits,
-            now=now,
-            has_partition=has_partition,
-        )
-        return dg.SensorResult(
-            run_requests=[run_request(group, project, keys) for group in groups],
-            skip_reason=None if groups else _waiting_text(waiting, live, cursor),
-            cursor=cursor.after_requests(groups, now).to_json(),
-        )
 
     return landed_batches
+
+
+def _tick(
+    context: dg.SensorEvaluationContext,
+    services: Services,
+    project: Project,
+    limits: RunLimits,
+    keys: Keys,
+    now: datetime,
+) -> dg.SensorResult | dg.SkipReason:
+    cursor = Cursor.from_json(context.cursor, now)
+    landed, backlog = services.landing.batches(), services.backlog
+    if backlog.is_quiet(project, landed, services.online, parked=cursor.parked, now=now):
+        return dg.SkipReason(_quiet_text(len(landed), len(cursor.parked)))
+    live = live_runs(context.instance, now)  # before the ledger: what ends in between counts as done
+    waiting = backlog.look(project, landed, services.database, services.online, now=now)
+    failed = failed_runs(context.instance, cursor.failures_until, cursor.seen_runs)
+    cursor = cursor.after_failures(failed, interval_s=limits.run_interval_s)
+    cursor = cursor.only_for({one.batch.batch_id for one in waiting.pending})
+    groups = plan_runs(
+        waiting.pending,
+        live=live,
+        troubles=cursor.troubles,
+        requested=cursor.requested,
+        limits=limits,
+        now=now,
+        has_partition=has_partition,
+    )
+    return dg.SensorResult(
+        run_requests=[run_request(group, project, keys) for group in groups],
+        skip_reason=None if groups else _waiting_text(waiting, live, cursor),
+        cursor=cursor.after_requests(groups, now).to_json(),
+    )
 
 
 def _targets(project: Project, keys: Keys) -> list[dg.AssetKey]:

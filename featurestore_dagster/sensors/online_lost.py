@@ -4,17 +4,16 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from featurestore.database.client import Database
 from featurestore.definitions.project import Project
+from featurestore.definitions.view import FeatureView
 from featurestore.errors import FeatureStoreError
-from featurestore.online.store import OnlineStore
 from featurestore_dagster.assets.online import REBUILD_TAG, rebuild_key
-from featurestore_dagster.backlog import Backlog
 from featurestore_dagster.names import PLAIN, Keys
 from featurestore_dagster.runs import LIVE
+from featurestore_dagster.services import Connect, Services
 
 
-def sensor(project: Project, keys: Keys = PLAIN) -> dg.SensorDefinition:
+def sensor(project: Project, connect: Connect, keys: Keys = PLAIN) -> dg.SensorDefinition:
     """Requests a rebuild of the views that Redis lists hardly any ledger line of.
 
     A few missing lines are what a crash leaves, and the sensor of landed batches has them pushed again from their
@@ -31,19 +30,16 @@ def sensor(project: Project, keys: Keys = PLAIN) -> dg.SensorDefinition:
     )
     def online_lost(
         context: dg.SensorEvaluationContext,
-        database: dg.ResourceParam[Database],
-        online: dg.ResourceParam[OnlineStore],
-        backlog: dg.ResourceParam[Backlog],
     ) -> dg.RunRequest | dg.SkipReason:
-        now = datetime.now(UTC)
         try:
-            if backlog.is_quiet(project, (), online, parked=(), now=now):
-                return dg.SkipReason("Redis lists every line of the ledger")
-            lost = backlog.look(project, (), database, online, now=now).lost
+            with connect() as services:
+                lost = _lost(project, services)
         except FeatureStoreError as error:
             return dg.SkipReason(str(error))
         if not lost:
-            return dg.SkipReason("Redis lacks at most what a crash leaves; that is pushed again from its batches")
+            return dg.SkipReason(
+                "Redis lists the ledger's lines, but for what a crash leaves, which is pushed again from its batches"
+            )
         if _is_running(context.instance):
             return dg.SkipReason("a rebuild is running")
         names = sorted({view.name for view in lost})
@@ -53,6 +49,13 @@ def sensor(project: Project, keys: Keys = PLAIN) -> dg.SensorDefinition:
         )
 
     return online_lost
+
+
+def _lost(project: Project, services: Services) -> tuple[FeatureView, ...]:
+    now, backlog = datetime.now(UTC), services.backlog
+    if backlog.is_quiet(project, (), services.online, parked=(), now=now):
+        return ()
+    return backlog.look(project, (), services.database, services.online, now=now).lost
 
 
 def _is_running(instance: dg.DagsterInstance) -> bool:

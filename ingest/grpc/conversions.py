@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from featurestore.definitions.dtypes import ScalarType
 from featurestore.definitions.source import Source
@@ -13,6 +14,8 @@ from featurestore.landing.batch import EPOCH, MICROSECOND, TIMESTAMP
 from ingest.columns import LATEST
 from ingest.grpc.pieces import FileRefusedError
 from ingest.records import LARGEST_EXACT, RECORD_BYTES, Rfc3339
+
+pc: Any = pyarrow.compute  # the stubs do not know that kernels take scalars too
 
 # A column and what is wrong with its bad rows, which are null in it.
 Converted = tuple[pa.Array, dict[int, str]]
@@ -98,7 +101,8 @@ def _text(column: pa.Array) -> Converted:
         raw = pc.cast(texts, pa.binary()).to_pylist()
         wrong = [row for row, value in enumerate(raw) if value is not None and not _is_utf8(value)]
         bad |= dict.fromkeys(wrong, "not valid UTF-8")
-        texts = pa.array([None if row in bad else value for row, value in enumerate(raw)], pa.binary()).cast(pa.string())
+        kept = [None if row in bad else value for row, value in enumerate(raw)]
+        texts = pc.cast(pa.array(kept, pa.binary()), pa.string())
     return texts, bad
 
 

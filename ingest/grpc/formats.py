@@ -1,5 +1,7 @@
-"""CSV and NDJSON files → pieces of rows. A file that does not fit its source is refused whole, a bad row is a dead letter
-of its own. Memory does not depend on the size of a file."""
+"""CSV and NDJSON files → pieces of rows; memory does not depend on the size of a file.
+
+A file that does not fit its source is refused whole, a bad row is a dead letter of its own.
+"""
 
 import csv
 import re
@@ -35,7 +37,7 @@ def read_ndjson(path: Path, door: Door, now: Callable[[], datetime]) -> Iterator
 
 
 def read_csv(path: Path, door: Door, now: Callable[[], datetime]) -> Iterator[Piece]:
-    """A header and comma-separated cells: each row is the JSON record of the same members, an empty cell an absent one."""
+    """A header and cells: each row is the JSON record of the same members, an empty cell an absent one."""
     pieces = _Pieces(door, now)
     with path.open("rb") as file:
         taken: list[bytes] = []  # the lines of the row at hand; a quoted cell may span several

@@ -4,9 +4,10 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 import pyarrow.parquet as pq
 
 from featurestore.landing.batch import landed_schema
@@ -14,6 +15,8 @@ from featurestore.landing.dead_letters import DeadLetter
 from ingest.columns import Door, Rejection, refused, short, without
 from ingest.grpc.conversions import Converter, converter, is_text
 from ingest.grpc.pieces import FileRefusedError, Piece, check_columns
+
+pc: Any = pyarrow.compute  # the stubs do not know that kernels take scalars too
 
 _PIECE_ROWS = 16_384
 _PIECE_BYTES = 32 << 20  # of text: a dictionary can make gigabytes out of a small file
@@ -51,7 +54,7 @@ def _bounded(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     """The batch in slices whose text fits in memory when it is spelt out."""
     size = 0
     for column in batch.columns:
-        if pa.types.is_dictionary(column.type):
+        if isinstance(column, pa.DictionaryArray):
             size += pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0
     if size <= _PIECE_BYTES or batch.num_rows == 1:
         yield batch
@@ -89,8 +92,7 @@ class _Reader:
             for row, what in bad.items():
                 found.setdefault(row, Rejection(row, short(f"{name}: {what}")))
         arrays = [pa.array(range(first_row, first_row + count), pa.int64()), columns[self._door.source.timestamp]]
-        for field in list(self._schema)[len(arrays) :]:
-            arrays.append(columns.get(field.name, pa.nulls(count, field.type)))
+        arrays += [columns.get(field.name, pa.nulls(count, field.type)) for field in list(self._schema)[len(arrays) :]]
         table = pa.Table.from_arrays(arrays, schema=self._schema)
         for one in refused(table, self._door, now):
             found.setdefault(one.row, one)

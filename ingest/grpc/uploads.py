@@ -1,12 +1,7 @@
-"""Uploads: taken up where they were cut, checked, and landed whole.
-
-What was sent lies in the spool until all of it is there. `committed` bytes are durable and survive a crash; what the
-file has beyond them is cut off when the upload goes on.
-"""
+"""Uploads: taken up where they were cut, checked, and landed whole."""
 
 import hashlib
 import logging
-import os
 import re
 import shutil
 import threading
@@ -20,13 +15,11 @@ from typing import Literal, Protocol
 
 import google_crc32c
 import grpc
-import msgspec
 
 from featurestore.definitions.project import Project
-from featurestore.definitions.source import Source, UploadSource
-from featurestore.errors import FeatureStoreError, NoSpaceError, TerminalError
+from featurestore.definitions.source import UploadSource
+from featurestore.errors import NoSpaceError, TerminalError
 from featurestore.landing import dead_letters
-from featurestore.landing.disk import fsync_directory, fsync_file, make_directories
 from featurestore.landing.uploads import Manifest
 from featurestore.landing.zone import LandingZone, utc_now
 from featurestore.settings import Settings
@@ -36,19 +29,18 @@ from ingest.grpc.parquet import read_parquet
 from ingest.grpc.pieces import FileRefusedError, Piece
 from ingest.grpc.refusals import RefusedError
 from ingest.grpc.split import land
+from ingest.grpc.spool import Announced, Appender, Format, Spool, SpoolDirectory
 from ingest.metrics import IngestMetrics
 
 log = logging.getLogger(__name__)
 
-Format = Literal["parquet", "csv", "ndjson"]
-READERS: dict[Format, Callable[[Path, Door, Callable[[], datetime]], Iterator[Piece]]] = {
+REJECTED_ROWS = 100  # told in a receipt; all of them are dead letters
+
+_READERS: dict[Format, Callable[[Path, Door, Callable[[], datetime]], Iterator[Piece]]] = {
     "parquet": read_parquet,
     "csv": read_csv,
     "ndjson": read_ndjson,
 }
-REJECTED_ROWS = 100  # told in a receipt; all of them are dead letters
-
-_COMMIT_BYTES = 16 << 20
 _EXPIRE_S = 24 * 3600.0  # of an upload that nobody goes on with
 _ID_CHARACTERS = 256
 
@@ -65,57 +57,194 @@ class Chunk(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
-    """What became of a landed upload; `rejected` has the first of its dead rows."""
-
-    manifest: Manifest
-    rejected: tuple[tuple[int, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Status:
-    """How far an upload is."""
+    """How far an upload is; a landed one has a manifest, and the first of its dead rows with their reasons."""
 
     state: Literal["open", "landed", "cancelled"]
     committed_bytes: int = 0
-    receipt: Receipt | None = None
-
-
-class Announced(msgspec.Struct, frozen=True):
-    """What the sender said of the file before sending it."""
-
-    source: str
-    upload_id: str
-    format: Format
-    size_bytes: int
-    sha256: str
+    manifest: Manifest | None = None
+    rejected: tuple[tuple[int, str], ...] = ()
 
 
 def safe_id(upload_id: str) -> str:
     """A client's id as a file name: itself where that is harmless, else its hash."""
     if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", upload_id):
         return upload_id
-    if not upload_id or len(upload_id) > _ID_CHARACTERS:
-        raise TerminalError(f"an upload's id has 1 to {_ID_CHARACTERS} characters")
-    return f"sha256-{hashlib.sha256(upload_id.encode(errors='surrogatepass')).hexdigest()}"  # longer than 64: no clash
+    if not 1 <= len(upload_id) <= _ID_CHARACTERS:
+        raise TerminalError(f"an id has 1 to {_ID_CHARACTERS} characters")
+    return f"sha256-{hashlib.sha256(upload_id.encode()).hexdigest()}"  # longer than 64: it clashes with no other
 
 
-def upload_door(project: Project, name: str) -> Door:
+def door_of(project: Project, name: str) -> Door:
     """The declaration of a source that takes uploads.
 
     Raises:
         DefinitionError: no such source is declared.
         TerminalError: its rows come another way.
     """
-    source: Source = project.source(name)
+    source = project.source(name)
     if not isinstance(source, UploadSource):
-        raise TerminalError(f"source {name!r} is a {type(source).__name__}: its rows do not come as uploads")
+        raise TerminalError(f"source {name!r} is a {type(source).__name__}; its rows do not come as uploads")
     return Door.of(source, project)
 
 
-def receipt_of(zone: LandingZone, manifest: Manifest, rejected_rows: int = REJECTED_ROWS) -> Receipt:
-    if not manifest.dead_letters:
-        return Receipt(manifest, ())
-    chain = zone.open_upload(manifest.source, manifest.upload_id).chain
-    dead = dead_letters.read(zone.root / chain / manifest.dead_letters)
-    return Receipt(manifest, tuple((one.sequence, one.reason) for one in dead[:rejected_rows]))
+def status_of(zone: LandingZone, manifest: Manifest, *, rejected_rows: int = REJECTED_ROWS) -> Status:
+    """The status of a concluded upload."""
+    rejected: tuple[tuple[int, str], ...] = ()
+    if manifest.dead_letters:
+        chain = zone.open_upload(manifest.source, manifest.upload_id).chain
+        dead = dead_letters.read(zone.root / chain / manifest.dead_letters)
+        rejected = tuple((one.sequence, one.reason) for one in dead[:rejected_rows])
+    return Status(manifest.state, manifest=manifest, rejected=rejected)
+
+
+class Uploads:
+    """What the service knows of uploads; all of it is on disk. Thread-safe; one stream at a time sends an upload."""
+
+    def __init__(self, settings: Settings, project: Project, zone: LandingZone, metrics: IngestMetrics) -> None:
+        self._settings, self._project, self._zone, self._metrics = settings, project, zone, metrics
+        self._spools = SpoolDirectory(settings.data_dir / "uploads")
+        self._lock = threading.Lock()
+        self._busy: set[str] = set()
+
+    def start(self, announced: Announced) -> Status:
+        """Begin an upload, or learn how far it is."""
+        door_of(self._project, announced.source)
+        limit = self._settings.grpc.max_upload_bytes
+        if not 0 < announced.size_bytes <= limit:
+            raise TerminalError(f"a file has 1 to {limit} bytes, not {announced.size_bytes}")
+        if not re.fullmatch(r"[0-9a-f]{64}", announced.sha256):
+            raise TerminalError("sha256 is the 32 bytes of the file's digest")
+        if (concluded := self._concluded(announced.source, announced.upload_id)) is not None:
+            if concluded.manifest is not None and concluded.manifest.sha256 == announced.sha256:
+                return concluded
+            raise taken(announced.upload_id, concluded.state)
+        with self._lock:
+            name = self._name(announced.source, announced.upload_id)
+            spool = self._spools.get(name)
+            if spool is None:
+                self._check_room(announced.size_bytes)
+                spool = self._spools.create(name, announced)
+        if spool.announced != announced:
+            raise taken(announced.upload_id, "begun")
+        return Status("open", spool.committed_bytes)
+
+    def receive(self, source: str, upload_id: str, chunks: Iterable[Chunk]) -> Status:
+        """Append chunks; land the file when all of it is there. What came before an error is kept."""
+        if (concluded := self._concluded(source, upload_id)) is not None:
+            return concluded
+        with self._claimed(source, upload_id) as spool:
+            with spool.appending() as appender:
+                for chunk in chunks:
+                    _append(appender, chunk, spool.announced)
+            if appender.position < spool.announced.size_bytes:
+                return Status("open", appender.position)
+            return self._land(spool, appender.sha256)
+
+    def status(self, source: str, upload_id: str) -> Status:
+        if (concluded := self._concluded(source, upload_id)) is not None:
+            return concluded
+        return Status("open", self._spool(source, upload_id).committed_bytes)
+
+    def cancel(self, source: str, upload_id: str) -> Status:
+        """Give an upload up, unless it has landed."""
+        if (concluded := self._concluded(source, upload_id)) is not None:
+            return concluded
+        with self._claimed(source, upload_id) as spool:
+            manifest = self._zone.open_upload(source, safe_id(upload_id)).cancel(utc_now)
+            spool.remove()
+            return status_of(self._zone, manifest)
+
+    def sweep(self) -> None:
+        """Forget what nobody goes on with, and what a crash left of landed uploads."""
+        for name in self._spools.expired(_EXPIRE_S):
+            if (spool := self._spools.get(name)) is None:
+                continue
+            with self._lock:
+                if name not in self._busy:
+                    log.info("forgetting upload %s: nobody has gone on with it", name)
+                    spool.remove()
+        for name in self._spools.names():
+            spool = self._spools.get(name)
+            if spool and self._concluded(spool.announced.source, spool.announced.upload_id):
+                spool.remove()
+
+    def _land(self, spool: Spool, sha256: str) -> Status:
+        announced = spool.announced
+        if sha256 != announced.sha256:
+            spool.remove()
+            raise TerminalError("the file is not the one that was announced: its sha256 differs; was it changed?")
+        began_s = time.monotonic()
+        door = door_of(self._project, announced.source)
+        landing = self._zone.open_upload(announced.source, safe_id(announced.upload_id))
+        pieces = self._counted(_READERS[announced.format](spool.data, door, utc_now), announced.source)
+        try:
+            manifest = land(
+                pieces, door, landing, self._settings.grpc, sha256=announced.sha256, size_bytes=announced.size_bytes
+            )
+        except FileRefusedError:
+            spool.remove()
+            raise
+        spool.remove()
+        if manifest.sha256 != announced.sha256:
+            raise taken(announced.upload_id, manifest.state)
+        self._metrics.landed(manifest.batches(landing.chain), took_s=time.monotonic() - began_s)
+        log.info("landed %s: %d rows, %d dead letters", landing.chain, manifest.rows, manifest.dead_rows)
+        return status_of(self._zone, manifest)
+
+    def _counted(self, pieces: Iterator[Piece], source: str) -> Iterator[Piece]:
+        for piece in pieces:
+            self._metrics.unknown_members(source, piece.unknown_members)
+            yield piece
+
+    def _concluded(self, source: str, upload_id: str) -> Status | None:
+        manifest = self._zone.open_upload(self._project.source(source).name, safe_id(upload_id)).manifest()
+        return None if manifest is None else status_of(self._zone, manifest)
+
+    def _name(self, source: str, upload_id: str) -> str:
+        return f"{self._project.source(source).name}.{safe_id(upload_id)}"
+
+    def _spool(self, source: str, upload_id: str) -> Spool:
+        spool = self._spools.get(self._name(source, upload_id))
+        if spool is None:
+            raise RefusedError(grpc.StatusCode.NOT_FOUND, f"there is no upload {upload_id!r}; begin with StartUpload")
+        return spool
+
+    @contextmanager
+    def _claimed(self, source: str, upload_id: str) -> Generator[Spool]:
+        """Hold an upload against other streams."""
+        name = self._name(source, upload_id)
+        with self._lock:
+            if name in self._busy:
+                raise RefusedError(grpc.StatusCode.ABORTED, f"another stream is sending upload {upload_id!r}")
+            self._busy.add(name)
+        try:
+            yield self._spool(source, upload_id)
+        finally:
+            with self._lock:
+                self._busy.discard(name)
+
+    def _check_room(self, size_bytes: int) -> None:
+        if len(self._spools.names()) >= self._settings.grpc.max_open_uploads:
+            raise RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many uploads are open; try again later")
+        free_bytes = shutil.disk_usage(self._settings.data_dir).free
+        if free_bytes - size_bytes < self._settings.ingest.disk_reserve_bytes:
+            raise NoSpaceError(f"the disk has {free_bytes >> 20} MiB left: too little for this file")
+
+
+def _append(appender: Appender, chunk: Chunk, announced: Announced) -> None:
+    if chunk.offset != appender.position:
+        raise RefusedError(
+            grpc.StatusCode.FAILED_PRECONDITION, f"{appender.position} bytes are there; send what follows them"
+        )
+    if chunk.offset + len(chunk.data) > announced.size_bytes:
+        raise TerminalError(f"the file is longer than the {announced.size_bytes} bytes that were announced")
+    if google_crc32c.value(chunk.data) != chunk.crc32c:
+        raise RefusedError(grpc.StatusCode.DATA_LOSS, f"the chunk at {chunk.offset} was damaged on its way")
+    appender.append(chunk.data)
+
+
+def taken(upload_id: str, state: str) -> RefusedError:
+    """The id stands for something else."""
+    what = f"upload {upload_id!r} was {state} already" + (" with other content" if state != "cancelled" else "")
+    return RefusedError(grpc.StatusCode.ALREADY_EXISTS, f"{what}; choose another id")

@@ -1,4 +1,4 @@
-"""The partitions of this process, from being given by the group to being taken away: where reading starts, and landing."""
+"""The partitions of this process, from being given by the group to being taken away."""
 
 import logging
 import shutil
@@ -75,10 +75,11 @@ class Partition:
 
 
 class Assignment:
-    """What the group gives is only noted; `place` begins to read it later, from the loop, because that asks disk and Kafka.
+    """Where partitions are read from, and how they are landed.
 
-    Whatever happens to a partition (another writer was first, retention was faster, its topic was recreated), it is let
-    go and placed again at the landed tail. Offsets are given with the assignment: `seek` loses records.
+    What the group gives is only noted; `place` begins to read it later, from the loop, for it asks disk and Kafka.
+    Whatever happens to a partition (another writer was first, retention was faster, its topic was recreated), it is
+    let go and placed again at the landed tail. Offsets are given with the assignment: `seek` loses records.
     """
 
     def __init__(
@@ -209,7 +210,7 @@ class Assignment:
     def _land(self, one: Partition, buffer: Buffer) -> None:
         if clock_is_wrong(buffer.future, buffer.records):
             self.let_go(one)  # what it refused, it refused by a wrong clock
-            raise TransientError(f"{one}: most records are more than 5 min in the future; is this machine's clock right?")
+            raise TransientError(f"{one}: most records are over 5 min in the future; is this machine's clock right?")
         if not self._publish(one, buffer):
             self._metrics.fenced.labels(one.source.name).inc()
             self.let_go(one)
@@ -240,13 +241,14 @@ class Assignment:
             log.warning("%s: another writer has landed from %d to %d", one, buffer.start, result.winner.end)
             return False
         one.previous = result.batch
-        self._metrics.landed(result.batch, took_s=time.monotonic() - began_s)
+        self._metrics.landed([result.batch], took_s=time.monotonic() - began_s)
         log.debug("landed %s", result.batch)
         return True
 
     def _check_clock(self, one: Partition) -> None:
-        if one.previous is not None and one.previous.created_at > utc_now() + _CLOCK:
-            raise TransientError(f"{one}: its last batch landed at {one.previous.created_at}; is this machine's clock right?")
+        last = one.previous.created_at if one.previous else None
+        if last is not None and last > utc_now() + _CLOCK:
+            raise TransientError(f"{one}: its last batch landed at {last}; is this machine's clock right?")
 
     def _check_space(self) -> None:
         free_bytes = shutil.disk_usage(self._settings.data_dir).free

@@ -1,6 +1,7 @@
 """The records of one partition between Kafka and the landing zone."""
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import pyarrow as pa
 from confluent_kafka import Message
@@ -21,7 +22,9 @@ class Records:
     @classmethod
     def of(cls, messages: list[Message]) -> "Records":
         return cls(
-            list(map(Message.offset, messages)), list(map(Message.value, messages)), list(map(Message.key, messages))
+            cast("list[int]", list(map(Message.offset, messages))),  # records have offsets, events have none
+            list(map(Message.value, messages)),
+            list(map(Message.key, messages)),
         )
 
     def since(self, offset: int) -> "Records":
@@ -82,7 +85,7 @@ class Buffer:
         self.end = records.offsets[-1] + 1
 
     def due_at(self, settings: IngestSettings) -> float:
-        """When it is to be landed, in monotonic seconds: at once at the bound of rows or bytes, else at the batch age."""
+        """When to land it, in monotonic seconds: at once at the bound of rows or bytes, else at the batch age."""
         full = self.records >= settings.batch_rows or self.size_bytes >= settings.batch_bytes
         return 0.0 if full else self.since + settings.batch_age_s
 

@@ -40,9 +40,13 @@ _LOOK_S = 5.0  # between looks at topics and lag
 class KafkaDaemon:
     """One consumer for all Kafka sources of the project; see `featurestore.process.daemon.Service`.
 
-    A partition's buffer is bounded by `batch_bytes` and one chunk. While the disk is full, Kafka does not answer or more
-    than `pending_bytes` wait to be processed, all partitions are paused: Kafka is polled, and gives nothing.
+    A partition's buffer is bounded by `batch_bytes` and one chunk. While the disk is full, Kafka does not answer or
+    more than `pending_bytes` wait to be processed, all partitions are paused: Kafka is polled, and gives nothing.
     """
+
+    _consumer: Consumer
+    _topics: Topics
+    _assignment: Assignment
 
     def __init__(
         self,
@@ -58,7 +62,7 @@ class KafkaDaemon:
         self._sources = _sources_by_topic(settings, project)
         self._decoders = {topic: JsonDecoder(Door.of(source, project)) for topic, source in self._sources.items()}
         self._subscribed: set[str] = set()
-        self._consumer: Consumer | None = None
+        self._started = False
         self._full = False  # more waits to be processed than is allowed
         self._look_at = 0.0
 
@@ -69,6 +73,7 @@ class KafkaDaemon:
             admin = AdminClient({**kafka.client, "bootstrap.servers": kafka.brokers}, logger=log)
         except KafkaException as error:
             raise SettingsError(f"FEATURESTORE_KAFKA_…: {error.args[0].str()}") from error
+        self._started = True
         self._topics = Topics(admin, kafka.brokers)
         self._assignment = Assignment(
             self._settings,
@@ -92,7 +97,7 @@ class KafkaDaemon:
         self._assignment.land_or_drop(list(self._assignment))
 
     def stop(self) -> None:
-        if self._consumer is not None:
+        if self._started:
             self._consumer.close()
 
     def _keep_up(self) -> TransientError | None:
@@ -142,8 +147,8 @@ class KafkaDaemon:
         messages = self._consumer.consume(_CHUNK_RECORDS, max(0.0, min([_WAIT_S, *(at - began_s for at in due)])))
         if any(map(Message.error, messages)):
             for message in messages:
-                if message.error() is not None:
-                    self._heed(message)
+                if (error := message.error()) is not None:
+                    self._heed(message, error)
             messages = [message for message in messages if message.error() is None]
         for topic, number, of_partition in _by_partition(messages):
             partition = self._assignment.get(topic, number)
@@ -156,15 +161,15 @@ class KafkaDaemon:
                 self._metrics.unknown_members(partition.source.name, decoded.unknown_members)
         return bool(messages)
 
-    def _heed(self, message: Message) -> None:
+    def _heed(self, message: Message, error: KafkaError) -> None:
         """What Kafka says of a partition instead of giving its next record."""
-        error, topic, number = message.error(), message.topic(), message.partition()
+        topic, number = message.topic(), message.partition()
         if error.fatal():
             raise TerminalError(f"Kafka: {error.str()}")
         log.warning("%s/%s: %s", topic, number, error.str())
         self._look_at = 0.0
         partition = self._assignment.get(topic, number)
-        if partition is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:
+        if partition is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  # its public name
             self._assignment.land_or_drop([partition])  # retention has overtaken: this may exist nowhere else
             self._assignment.let_go(partition)
 
@@ -191,7 +196,7 @@ def _sources_by_topic(settings: Settings, project: Project) -> dict[str, Source]
         if isinstance(source, KafkaSource):
             other = found.setdefault(settings.name(source.topic_name, "."), source)
             if other is not source:
-                raise DefinitionError(f"sources {other.name!r} and {source.name!r} read the same topic; declare it once")
+                raise DefinitionError(f"sources {other.name!r} and {source.name!r} read the same topic; make it one")
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from featurestore.settings import Settings
+from tests.services import ENV
 
 TREE = Path(__file__).parents[2]
 UP_WITHIN_S, DOWN_WITHIN_S = 240, 90
@@ -27,7 +28,9 @@ class Platform:
 
     @property
     def env(self) -> dict[str, str]:
-        plain = {name: value for name, value in os.environ.items() if not name.startswith(("FEATURESTORE_", "DAGSTER_"))}
+        plain = {
+            name: value for name, value in ENV.items() if not name.startswith(("FEATURESTORE_", "DAGSTER_"))
+        }
         given = {f"FEATURESTORE_{name}": str(value) for name, value in self.given.items()}
         return {**plain, **given, "FEATURESTORE_DATA_DIR": str(self.data_dir), "PYTHONWARNINGS": "default"}
 
@@ -80,7 +83,9 @@ class Platform:
 
     def logs(self) -> str:
         """The ends of all logs, for the message of a test that fails."""
-        ends = [f"== {path.name}\n{path.read_text(errors='replace')[-1500:]}" for path in self.data_dir.glob("logs/*.log")]
+        ends = [
+            f"== {path.name}\n{path.read_text(errors='replace')[-1500:]}" for path in self.data_dir.glob("logs/*.log")
+        ]
         return "\n".join(ends)
 
 

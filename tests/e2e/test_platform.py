@@ -14,11 +14,12 @@ import redis
 
 from featurestore.landing.zone import LandingZone
 from featurestore.online.redis_store import RedisOnlineStore
+from featurestore.settings import GeneratorSettings
 from featurestore.store import Store, connect
 from featurestore_dagster.features.project import PROJECT
 from featurestore_dagster.features.user import CREDIT_PROFILE, USER_ACTIVITY
 from ingest.client import upload
-from ingest.generator.ledger import read_ledger
+from ingest.generator.ledger import Sent, read_ledger
 from tests.e2e.platform import Platform, cpu_seconds, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.services, pytest.mark.timeout(600)]
@@ -70,29 +71,43 @@ def landed(platform: Platform, source: str) -> tuple[int, int]:
     return sum(batch.rows for batch in batches), sum(batch.dead_rows for batch in batches)
 
 
+def sent(platform: Platform, source: str) -> Sent:
+    """What the generator was acknowledged."""
+    return read_ledger(platform.settings.data_dir).get(source, Sent())
+
+
 def send_twice(platform: Platform, directory: Path) -> None:
     """One user, two rows with the same time: the second one of the file has to win."""
     as_of = "2026-01-02T03:04:05.678Z"
     path = directory / "twice.csv"
     path.write_text(
-        "user_id,income,debt,age_years,as_of\n" + f"{TWICE},100.0,10.0,40,{as_of}\n" + f"{TWICE},100.0,90.0,41,{as_of}\n"
+        "user_id,income,debt,age_years,as_of\n"
+         f"{TWICE},100.0,10.0,40,{as_of}\n"
+         f"{TWICE},100.0,90.0,41,{as_of}\n"
     )
     upload(path, "profiles", address=platform.settings.grpc.address)
 
 
 def test_1_data_flows_and_adds_up(platform: Platform, tmp_path: Path) -> None:
     send_twice(platform, tmp_path)
-    ledger = lambda: read_ledger(platform.settings.data_dir)  # noqa: E731
-    wait_until(lambda: ledger().sent("user_events") >= EVENTS, 120, "the generator sends its events", platform)
-    wait_until(lambda: ledger().files >= FILES, 60, "the generator sends its files", platform)
+    wait_until(
+        lambda: sent(platform, "user_events").good + sent(platform, "user_events").bad >= EVENTS,
+        120,
+        "events",
+        platform,
+    )
+    files_rows = FILES * GeneratorSettings().file_rows
+    wait_until(
+        lambda: sent(platform, "profiles").good + sent(platform, "profiles").bad >= files_rows, 90, "files", platform
+    )
 
     # received = landed + dead letters
-    sent = {name: ledger().sent(name) for name in ("user_events", "profiles")}
-    sent["profiles"] += 2
-    for source, count in sent.items():
-        wait_until(lambda s=source, n=count: sum(landed(platform, s)) == n, 60, f"{count} rows of {source} land", platform)
-        assert landed(platform, source)[1] == ledger().bad(source)
-        assert ledger().bad(source) > 0
+    for source, besides in (("user_events", 0), ("profiles", 2)):
+        of_generator = sent(platform, source)
+        assert of_generator.in_doubt == 0
+        assert of_generator.bad > 0
+        expected = (of_generator.good + besides, of_generator.bad)
+        wait_until(lambda s=source, e=expected: landed(platform, s) == e, 60, f"{expected} of {source} land", platform)
 
     # landed = logged + filtered + quarantined, for each view
     rows = {view.target: landed(platform, view.source.name)[0] for view in PROJECT.feature_views}
@@ -105,7 +120,7 @@ def test_1_data_flows_and_adds_up(platform: Platform, tmp_path: Path) -> None:
     for target, counts in accounted(platform).items():
         if target in rows:
             assert counts["rows_in"] == counts["logged"] + counts["filtered"] + counts["quarantined"], target
-    assert accounted(platform)["credit_profile@v1"]["quarantined"] > 0
+    assert accounted(platform)["credit_profile@v1"]["quarantined"] == sent(platform, "profiles").doubtful > 0
 
 
 def test_2_online_equals_the_newest_row_of_every_user(platform: Platform) -> None:
@@ -117,7 +132,9 @@ def test_2_online_equals_the_newest_row_of_every_user(platform: Platform) -> Non
                 "ORDER BY event_timestamp DESC, created_at DESC, sequence DESC, tie DESC) = 1"
             )
             assert len(newest) > USERS / 2
-            wait_until(lambda v=view, n=newest: online_values(store, v, n) == n, 60, f"online = log of {view.name}", platform)
+            wait_until(
+                lambda v=view, n=newest: online_values(store, v, n) == n, 60, f"online = log of {view.name}", platform
+            )
         [twice] = store.online({"user_id": [TWICE]}, [CREDIT_PROFILE])
         # as_of is long ago, so the ratio (max_age 90 days) has expired, and the age has no max_age
         assert twice["age_years"].value == 41
@@ -128,7 +145,8 @@ def online_values(store: Store, view: object, newest: list[dict[str, object]]) -
     ids = [row["entity_id"] for row in newest]
     rows = store.online({"user_id": ids}, [view])  # type: ignore[list-item]
     return [
-        {"entity_id": one, **{name: value.value for name, value in row.items()}} for one, row in zip(ids, rows, strict=True)
+        {"entity_id": one, **{name: value.value for name, value in row.items()}}
+        for one, row in zip(ids, rows, strict=True)
     ]
 
 
@@ -141,7 +159,10 @@ def test_3_the_hours_assets_are_materialized_by_runs_of_sensors(platform: Platfo
             assert keys & set(made), f"{path}: {made}"
         records = instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS]))
         assert records
-        assert all("dagster/sensor_name" in r.dagster_run.tags or "dagster/schedule_name" in r.dagster_run.tags for r in records)
+        assert all(
+            "dagster/sensor_name" in r.dagster_run.tags or "dagster/schedule_name" in r.dagster_run.tags
+            for r in records
+        )
         assert not instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
 
 
@@ -159,7 +180,9 @@ def test_4_the_run_limit_holds(platform: Platform) -> None:
 
 def test_5_the_model_is_published(platform: Platform) -> None:
     with redis.Redis.from_url(platform.settings.redis.url) as client:
-        wait_until(lambda: bool(client.sismember("prod_models", "credit_risk_v1")), 120, "the model is published", platform)
+        wait_until(
+            lambda: bool(client.sismember("prod_models", "credit_risk_v1")), 120, "the model is published", platform
+        )
         artifact = client.get("model:credit_risk_v1:onnx")
         manifest = json.loads(client.get("model:credit_risk_v1:artifact") or b"{}")
     assert isinstance(artifact, bytes)
@@ -210,8 +233,11 @@ def test_8_it_goes_on_where_it_was(platform: Platform) -> None:
     assert platform.processes() == []
     assert platform.up() <= 20
     wait_until(lambda: accounted(platform) == before, 60, "nothing is lost, nothing twice", platform)
-    with RedisOnlineStore(platform.settings.redis.url) as online:
+    online = RedisOnlineStore(platform.settings.redis.url)
+    try:
         assert online.pushed(CREDIT_PROFILE).position > 0
+    finally:
+        online.close()
 
 
 def test_9_everything_stops(platform: Platform) -> None:

@@ -12,7 +12,9 @@ EXAMPLE = Path(__file__).parents[2] / ".env.example"
 
 
 def test_environment_beats_the_platform_beats_the_default(tmp_path: Path) -> None:
-    (tmp_path / PLATFORM_ENV).write_text("FEATURESTORE_KAFKA_BROKERS=127.0.0.1:1\nFEATURESTORE_GRPC_ADDRESS=127.0.0.1:2\n")
+    (tmp_path / PLATFORM_ENV).write_text(
+        "FEATURESTORE_KAFKA_BROKERS=127.0.0.1:1\nFEATURESTORE_GRPC_ADDRESS=127.0.0.1:2\n"
+    )
     env = {"FEATURESTORE_DATA_DIR": str(tmp_path), "FEATURESTORE_KAFKA_BROKERS": "broker:9092", "HOME": "/"}
     settings = Settings.from_env(env)
     assert settings.kafka.brokers == "broker:9092"
@@ -58,7 +60,9 @@ def test_mistakes_are_named(name: str, value: str, message: str) -> None:
 
 
 def test_the_example_names_every_setting_and_its_default(tmp_path: Path) -> None:
-    lines = [line.removeprefix("# ") for line in EXAMPLE.read_text().splitlines() if "FEATURESTORE_" in line and "=" in line]
+    lines = [
+        line.removeprefix("# ") for line in EXAMPLE.read_text().splitlines() if "FEATURESTORE_" in line and "=" in line
+    ]
     shown = dict(line.split("#")[0].strip().split("=", 1) for line in lines)
     env = {name: value for name, value in shown.items() if name != "FEATURESTORE_DATA_DIR"}
     assert Settings.from_env(env) == Settings()

@@ -14,7 +14,11 @@ CHEAP_S = 0.3  # of CPU; what people feel when they ask for help
 def test_help_is_cheap() -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
-        [sys.executable, "-m", "featurestore_cli.main", "--help"], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-m", "featurestore_cli.main", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert all(name in done.stdout for name in COMMANDS)

@@ -16,18 +16,25 @@ from featurestore_dagster.features.user import CREDIT_PROFILE, PROFILES, USER, U
 MERCHANT = fs.Entity("merchant", key="merchant_id")
 
 
-def view(*features: fs.Feature | fs.Aggregation, version: int = 1, name: str = "v", where: str = "true") -> fs.FeatureView:
-    return fs.FeatureView(name, USER, PROFILES, features or [fs.Feature("age_years", int)], version=version, where=where)
+def view(
+    *features: fs.Feature | fs.Aggregation, version: int = 1, name: str = "v", where: str = "true"
+) -> fs.FeatureView:
+    return fs.FeatureView(
+        name, USER, PROFILES, features or [fs.Feature("age_years", int)], version=version, where=where
+    )
 
 
 @pytest.mark.parametrize(
     ("declare", "message"),
     [
-        (lambda: CREDIT_PROFILE["age_year"], "view 'credit_profile' has no feature 'age_year'; did you mean 'age_years'?"),
+        (
+            lambda: CREDIT_PROFILE["age_year"],
+            "view 'credit_profile' has no feature 'age_year'; did you mean 'age_years'?",
+        ),
         (
             lambda: fs.FeatureView("x", MERCHANT, PROFILES, [fs.Feature("debt", float)]),
-            "view 'x': source 'profiles' has no column 'merchant_id', the key of entity 'merchant'; "
-            "it has user_id, income, debt, age_years",
+            ("view 'x': source 'profiles' has no column 'merchant_id', the key of entity 'merchant'; "
+            "it has user_id, income, debt, age_years"),
         ),
         (
             lambda: fs.Aggregation("clicks", "count", windows=("1w",)),
@@ -51,7 +58,10 @@ def view(*features: fs.Feature | fs.Aggregation, version: int = 1, name: str = "
         ),
         (lambda: fs.Entity("User", key="user_id"), "a name is lower_snake_case"),
         (lambda: fs.Feature("tie", int), "the name is taken by a column of the log"),
-        (lambda: fs.KafkaSource("s", timestamp="t", schema={"t": int}), "'t' is the timestamp; leave it out of the schema"),
+        (
+            lambda: fs.KafkaSource("s", timestamp="t", schema={"t": int}),
+            "'t' is the timestamp; leave it out of the schema",
+        ),
         (lambda: fs.KafkaSource("s", timestamp="t", schema={"x": bytes}), "is not one of str, int, float, bool"),
         (lambda: view(fs.Feature("f", int), fs.Feature("f", int)), "declares feature 'f' twice"),
         (lambda: fs.Model("m", []), "model 'm' expects no features"),
@@ -103,7 +113,9 @@ def add_two(rows: pa.Table) -> pa.Table:
     return rows.append_column("two", rows["sequence"])
 
 
-def transformed(transform: Callable[[pa.Table], pa.Table], *expect: fs.Expectation, online: bool = False) -> fs.FeatureView:
+def transformed(
+    transform: Callable[[pa.Table], pa.Table], *expect: fs.Expectation, online: bool = False
+) -> fs.FeatureView:
     return fs.FeatureView(
         "v", USER, PROFILES, [fs.Feature("age_years", int, online=online)], transform=transform, expect=expect
     )

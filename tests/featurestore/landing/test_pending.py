@@ -68,7 +68,11 @@ def plan(
 
 
 def test_a_batch_waits_for_each_target_of_its_source_that_has_not_applied_it() -> None:
-    targets = [Target(name="a@v1", source="events"), Target(name="b@v1", source="events"), Target(name="c@v1", source="x")]
+    targets = [
+        Target(name="a@v1", source="events"),
+        Target(name="b@v1", source="events"),
+        Target(name="c@v1", source="x"),
+    ]
     first, second = batch(1), batch(2)
     applied = {(first.batch_id, "a@v1"), (first.batch_id, "b@v1"), (second.batch_id, "a@v1")}
     assert find_pending([first, second], targets, applied, set()) == [Pending(second, frozenset({"b@v1"}))]
@@ -77,7 +81,9 @@ def test_a_batch_waits_for_each_target_of_its_source_that_has_not_applied_it() -
 def test_a_batch_in_the_ledger_that_the_online_store_does_not_list_waits_again() -> None:
     one = batch(1)
     pair = (one.batch_id, "a@v1")
-    assert find_pending([one], [Target(name="a@v1", source="events")], {pair}, {pair}) == [Pending(one, frozenset({"a@v1"}))]
+    assert find_pending([one], [Target(name="a@v1", source="events")], {pair}, {pair}) == [
+        Pending(one, frozenset({"a@v1"}))
+    ]
 
 
 def test_a_new_view_starts_with_batches_that_land_from_then_on() -> None:
@@ -267,7 +273,11 @@ def test_every_batch_is_applied_or_parked_whatever_fails(batches: list[Batch], l
     those that cannot work are parked, after exactly three failures alone."""
     chance = random.Random(seed)
     limits = replace(LIMITS, lanes=lanes)
-    targets = [Target(name="a@v1", source="events"), Target(name="b@v1", source="events"), Target(name="c@v1", source="files")]
+    targets = [
+        Target(name="a@v1", source="events"),
+        Target(name="b@v1", source="events"),
+        Target(name="c@v1", source="files"),
+    ]
     poison = {one.batch_id for one in batches if chance.random() < 0.1}
     applied: set[tuple[str, str]] = set()
     troubles: dict[str, Trouble] = {}
@@ -304,17 +314,20 @@ def test_every_batch_is_applied_or_parked_whatever_fails(batches: list[Batch], l
         still = {one.batch.batch_id for one in pending}
         troubles = {batch_id: trouble for batch_id, trouble in troubles.items() if batch_id in still}
         runs = [LiveRun(name, frozenset(group.batch_ids)) for name, group in live.items()]
-        for group in plan_runs(
-            pending, live=runs, troubles=troubles, requested=requested, limits=limits, now=now
-        ):
+        for group in plan_runs(pending, live=runs, troubles=troubles, requested=requested, limits=limits, now=now):
             assert group.lane not in live
             live[group.lane] = group
             requested[group.source] = now
-        if not live and {batch_id for batch_id in still if troubles.get(batch_id, Trouble(not_before=T0)).parked} == still:
+        if (
+            not live
+            and {batch_id for batch_id in still if troubles.get(batch_id, Trouble(not_before=T0)).parked} == still
+        ):
             break
     assert {one.batch.batch_id for one in find_pending(batches, targets, applied, set())} == poison
     assert all(alone_failures[batch_id] == PARKED_AFTER for batch_id in poison)
 
 
 def _pairs(group: BatchGroup, targets: list[Target]) -> set[tuple[str, str]]:
-    return {(batch_id, target.name) for batch_id in group.batch_ids for target in targets if target.source == group.source}
+    return {
+        (batch_id, target.name) for batch_id in group.batch_ids for target in targets if target.source == group.source
+    }

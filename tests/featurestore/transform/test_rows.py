@@ -20,7 +20,15 @@ from featurestore_dagster.features.user import CREDIT_PROFILE, PROFILES, USER, U
 
 NOW = datetime(2026, 5, 4, 10, 30, tzinfo=UTC)
 BATCH = Batch(
-    batch_id="s/upload=u/part.parquet", source="s", start=0, end=1, rows=1, created_at=NOW, schema_version="", digest="", bytes=0
+    batch_id="s/upload=u/part.parquet",
+    source="s",
+    start=0,
+    end=1,
+    rows=1,
+    created_at=NOW,
+    schema_version="",
+    digest="",
+    bytes=0,
 )
 
 
@@ -106,7 +114,12 @@ def test_an_expression_that_fails_on_a_row_is_named() -> None:
 @given(st.lists(st.tuples(st.floats(-10, 100), st.floats(-10, 100), st.integers(0, 200)), max_size=30))
 def test_every_row_is_exactly_one_of_logged_filtered_quarantined(rows: list[tuple[float, float, int]]) -> None:
     view = fs.FeatureView(
-        "v", USER, PROFILES, [fs.Feature("debt", float)], where="age_years < 100", expect=[fs.Expectation("income >= 0")]
+        "v",
+        USER,
+        PROFILES,
+        [fs.Feature("debt", float)],
+        where="age_years < 100",
+        expect=[fs.Expectation("income >= 0")],
     )
     made = apply(view, *[profile(income, debt, age) for income, debt, age in rows])
     logged = set(made.rows["sequence"].to_pylist())
@@ -122,9 +135,9 @@ def test_every_row_is_exactly_one_of_logged_filtered_quarantined(rows: list[tupl
         (
             float,
             "debt / nullif(incom, 0)",
-            "view 'v', feature 'f': column \"incom\" is not in source 'profiles'; did you mean 'income'?\n"
+            ("view 'v', feature 'f': column \"incom\" is not in source 'profiles'; did you mean 'income'?\n"
             "    debt / nullif(incom, 0)\n"
-            "                  ^",
+            "                  ^"),
         ),
         (int, "debt", "view 'v', feature 'f': the expression is DOUBLE, but BIGINT is declared"),
         (float, "debt +", "view 'v', feature 'f': Parser Error"),

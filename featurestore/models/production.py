@@ -1,0 +1,67 @@
+"""From what is to be served to what is served: fetch, check, publish."""
+
+from dataclasses import dataclass, replace
+
+from featurestore.definitions.project import Project
+from featurestore.errors import TerminalError
+from featurestore.models.blobs import ModelBlobs
+from featurestore.models.gate import MAX_ARTIFACT_BYTES, Refusal, check
+from featurestore.models.history import Scan
+from featurestore.models.log import Production
+from featurestore.models.metadata import ModelVersion
+from featurestore.models.publish import ModelStore
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a model. With refusals nothing has changed: what was served before is served still."""
+
+    model_id: str
+    version: str  # empty: withdrawn
+    generation: int
+    published: bool = False  # False also if exactly this, or something newer, is published already
+    refusals: tuple[Refusal, ...] = ()
+
+
+def bring(wanted: Production, scan: Scan, blobs: ModelBlobs, store: ModelStore, project: Project) -> Outcome:
+    """Publish the version that is to be served, or withdraw the model; doing it again changes nothing.
+
+    Raises:
+        TransientError: the container or Redis does not answer; try again.
+    """
+    outcome = Outcome(wanted.model_id, wanted.version, wanted.generation)
+    if not wanted.version:
+        return replace(outcome, published=store.withdraw(wanted.model_id, wanted.generation))
+    if store.is_whole(wanted.model_id, wanted.generation):
+        return outcome
+    version = _find(wanted, scan)
+    if version is None:
+        reason = f"the metadata file of version {wanted.version} (ETag {wanted.etag}) is not in the container any more"
+        return replace(outcome, refusals=(Refusal("metadata", reason),))
+    artifacts, missing = _fetch(version, blobs)
+    refusals = missing or check(version, artifacts, project)
+    if refusals:
+        return replace(outcome, refusals=refusals)
+    return replace(outcome, published=store.publish(version, artifacts, wanted.generation))
+
+
+def _find(wanted: Production, scan: Scan) -> ModelVersion | None:
+    for one in scan.versions:
+        metadata = one.metadata
+        if (metadata.model_id, metadata.version, one.etag) == (wanted.model_id, wanted.version, wanted.etag):
+            return metadata
+    return None
+
+
+def _fetch(version: ModelVersion, blobs: ModelBlobs) -> tuple[dict[str, bytes], tuple[Refusal, ...]]:
+    """The artifacts by type, and why some could not be had. One that is too large is left for the gate to refuse."""
+    found: dict[str, bytes] = {}
+    refusals: list[Refusal] = []
+    for artifact in version.artifacts:
+        if artifact.size_bytes > MAX_ARTIFACT_BYTES:
+            continue
+        try:
+            found[artifact.artifact_type] = blobs.download(artifact)
+        except TerminalError as error:
+            refusals.append(Refusal("artifact", str(error)))
+    return found, tuple(refusals)

@@ -1,0 +1,71 @@
+"""The kernel: a plan, a spine and the log's rows → the features, one value per spine row, in the spine's order.
+
+It runs in the process of whoever asks, over Arrow tables that hold at least the rows the plan needs; nothing else of
+the product is involved. No value comes from a row that happened after the spine row's time, or that was not known
+then if the plan says so.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from featurestore.definitions.dtypes import arrow_type
+from featurestore.training.pit_plan import Column, PitPlan, RowRead, ViewRead
+from featurestore.training.spine import Int64s, Spine
+from featurestore.training.timeline import Bounds, Moments, Timeline, int64s
+from featurestore.training.window_features import fold_windows
+from featurestore.transform.derive import TYPES, derive
+
+Columns = dict[Column, pa.ChunkedArray | pa.Array]
+Progress = Callable[[str, int, int], None]  # what is done, done so far, of how many
+
+
+def join(plan: PitPlan, spine: Spine, logs: Mapping[str, pa.Table], progress: Progress) -> Columns:
+    """Every column of the plan by (target, name).
+
+    `logs` has a table per view of the plan, by target: order.HEAD and the view's columns.
+
+    Raises:
+        TerminalError: a sum does not fit into 64 bits, or a derived feature's SQL fails on these values.
+    """
+    found: Columns = {}
+    moments = {key: Moments.of(entities, spine.times_us) for key, entities in spine.entities.items()}
+    steps = len(plan.views) + len(plan.derivations)
+    for step, view in enumerate(plan.views):
+        progress(view.target, step, steps)
+        with np.errstate(all="ignore"):  # NaN and infinity are values like others
+            found |= _read_view(plan, view, spine, moments[view.key], logs[view.target])
+    for step, what in enumerate(plan.derivations, len(plan.views)):
+        progress(what.target, step, steps)
+        given = [found[one.target, one.name] if one.target else spine.table.column(one.name) for one in what.inputs]
+        derived = derive(what, given)
+        found |= {(what.target, name): derived.column(name) for name in derived.column_names}
+    progress("", steps, steps)
+    return found
+
+
+def _read_view(plan: PitPlan, view: ViewRead, spine: Spine, moments: Moments, log: pa.Table) -> Columns:
+    entities = spine.entities[view.key]
+    longest = max((one.window for one in view.windows), key=lambda window: window.length_us + window.hop_us, default=None)
+    starts_us = None if view.rows or longest is None else longest.start(moments.times_us)
+    bounds = Bounds.of(moments, starts_us, len(entities.ids), known_until_us=plan.known_at.time_us)
+    delay_us = plan.known_at.delay_us if plan.known_at.kind == "row" else None
+    timeline = Timeline(log, entities, bounds, delay_us=delay_us)
+    found: Columns = {}
+    if view.rows:
+        newest = moments.to_spine(timeline.newest(moments))
+        found |= {(view.target, one.name): _newest_values(one, spine, log, newest) for one in view.rows}
+    for name, values in fold_windows(view, timeline, log, moments).items():
+        found[view.target, name] = values
+    return found
+
+
+def _newest_values(read: RowRead, spine: Spine, log: pa.Table, newest: Int64s) -> pa.ChunkedArray:
+    """The column's values in the newest rows; NULL where there is none, or where it is too old."""
+    absent = newest < 0
+    if read.max_age_us is not None:
+        happened = int64s(log, "event_timestamp")[newest] if log.num_rows else spine.times_us
+        absent = absent | (spine.times_us - happened > read.max_age_us)
+    column = log.column(read.name).cast(arrow_type(TYPES[read.dtype]))
+    return column.take(pa.array(newest, mask=absent))

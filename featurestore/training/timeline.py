@@ -1,0 +1,173 @@
+"""The rows of one view in the one order that point-in-time reads need: by entity, then by the total order.
+
+Sorted once, everything a read asks for is a range of neighbours: the newest row at a time is the last one before a
+place found by binary search, and a window is the rows between two such places.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from featurestore.training.pit_plan import FOREVER_US
+from featurestore.training.spine import Entities, Int64s, pc
+
+_KEY_BITS = 63
+_EVER = np.iinfo(np.int64)
+
+
+class Instants:
+    """Times as small whole numbers that keep their order: distances from the first, or ranks where these are too large.
+
+    Where the entity and the time fit into one 64-bit number, sorting and searching are several times faster than
+    with two columns.
+    """
+
+    def __init__(self, times_us: Int64s, spare_bits: int) -> None:
+        self._first, self._last = (int(times_us.min()), int(times_us.max())) if len(times_us) else (0, 0)
+        numbers = self._last - self._first + 2
+        self._ranked = None
+        if numbers.bit_length() > spare_bits:
+            self._ranked = np.unique(times_us)
+            numbers = len(self._ranked) + 1
+        self.bits = numbers.bit_length()
+
+    def __call__(self, times_us: Int64s) -> Int64s:
+        """The number of each time; of one that lies between two, that of the earlier; 0 before the first."""
+        if self._ranked is None:
+            return np.clip(times_us, self._first - 1, self._last) - (self._first - 1)
+        return np.searchsorted(self._ranked, times_us, side="right")
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """When the spine looks: an entity's number and a time per row, sorted, because neighbours are found faster."""
+
+    codes: Int64s
+    times_us: Int64s
+    rows: Int64s  # which row of the spine each is
+
+    @classmethod
+    def of(cls, entities: Entities, times_us: Int64s) -> "Moments":
+        instants = Instants(times_us, _KEY_BITS - len(entities.ids).bit_length())
+        rows = np.argsort(_packed(entities.codes, instants(times_us), instants.bits))
+        return cls(entities.codes[rows], times_us[rows], rows)
+
+    def at(self, times_us: Int64s) -> "Moments":
+        """The same entities at other times."""
+        return Moments(self.codes, times_us, self.rows)
+
+    def to_spine(self, values: Int64s) -> Int64s:
+        """A value per moment in the order of the spine."""
+        placed = np.empty_like(values)
+        placed[self.rows] = values
+        return placed
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Which rows can matter to any of the moments, per entity; what lies outside is not even sorted."""
+
+    after_us: Int64s  # per entity
+    until_us: Int64s
+    known_until_us: int  # created at
+
+    @classmethod
+    def of(cls, moments: Moments, starts_us: Int64s | None, entities: int, *, known_until_us: int) -> "Bounds":
+        """From the earliest of `starts_us` (None: from the beginning) to the latest moment."""
+        after, until = np.full(entities, _EVER.min), np.full(entities, _EVER.min)
+        if starts_us is not None:
+            after.fill(_EVER.max)
+            np.minimum.at(after, moments.codes, starts_us)
+        np.maximum.at(until, moments.codes, moments.times_us)
+        return cls(after, until, known_until_us)
+
+    def hold(self, codes: Int64s, times_us: Int64s, log: pa.Table) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+        """Whether each row lies within; entities that the spine does not have (-1) do not."""
+        within = (codes >= 0) & (times_us <= self.until_us[codes]) & (times_us > self.after_us[codes])
+        if self.known_until_us < FOREVER_US:
+            within &= int64s(log, "created_at") <= self.known_until_us
+        return within
+
+
+class Timeline:
+    """The rows of a view that the spine's entities have, sorted by entity and total order.
+
+    `rows` says where each stands in the log table, `visible_us` from when on it counts: from its event's time on, or
+    when it is known if that is later. Both conditions are on one and the same time, so the later one decides.
+    """
+
+    def __init__(self, log: pa.Table, entities: Entities, bounds: Bounds, *, delay_us: int | None) -> None:
+        """Only rows within `bounds` take part; `delay_us` is the delay of known_at="row", None without it."""
+        codes, times = _codes(log, entities), int64s(log, "event_timestamp")
+        rows = np.flatnonzero(bounds.hold(codes, times, log))
+        codes, times = codes[rows], times[rows]
+        spare_bits = _KEY_BITS - len(entities.ids).bit_length()
+        self._instants = Instants(times, spare_bits)
+        keys = _packed(codes, self._instants(times), self._instants.bits)
+        order = np.argsort(keys)
+        self._keys = keys[order]
+        order = _with_ties_in_order(order, self._keys, log, rows)
+        self.rows, self.codes, self.times_us = rows[order], codes[order], times[order]
+        self.visible_us: Int64s | None = None
+        if delay_us is not None:
+            self.visible_us = np.maximum(self.times_us, int64s(log, "created_at")[self.rows] + delay_us)
+        self._spare_bits = spare_bits
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def end(self, moments: Moments) -> Int64s:
+        """How many rows stand before or at each moment: behind the last row of the entity that happened by then."""
+        return np.searchsorted(self._keys, self._key(moments), side="right")
+
+    def newest(self, moments: Moments) -> Int64s:
+        """Where the newest visible row of the entity stands in the log table; -1 where there is none."""
+        if self.visible_us is None:
+            return self._last_of_entity(self._keys, self.rows, self._key(moments), self._instants.bits)
+        # A row that becomes visible after a newer one did is never the newest. The others become visible in their
+        # own order, so that among them the newest visible one is found by time alone.
+        instants = Instants(self.visible_us, self._spare_bits)
+        keys = _packed(self.codes, instants(self.visible_us), instants.bits)
+        following = np.append(np.minimum.accumulate(keys[::-1])[::-1][1:], np.iinfo(np.int64).max)
+        first = np.flatnonzero(keys < following)
+        wanted = _packed(moments.codes, instants(moments.times_us), instants.bits)
+        return self._last_of_entity(keys[first], self.rows[first], wanted, instants.bits)
+
+    def _key(self, moments: Moments) -> Int64s:
+        return _packed(moments.codes, self._instants(moments.times_us), self._instants.bits)
+
+    @staticmethod
+    def _last_of_entity(keys: Int64s, rows: Int64s, wanted: Int64s, bits: int) -> Int64s:
+        found = np.full(len(wanted), -1, np.int64)
+        if len(keys):
+            places = np.searchsorted(keys, wanted, side="right") - 1
+            same = (places >= 0) & (keys[places] >> bits == wanted >> bits)
+            found[same] = rows[places[same]]
+        return found
+
+
+def int64s(table: pa.Table, name: str) -> Int64s:
+    """A column of whole numbers or times as numpy has it."""
+    return table.column(name).cast(pa.int64()).to_numpy()
+
+
+def _codes(log: pa.Table, entities: Entities) -> Int64s:
+    """The number of each row's entity in the spine; -1 for others."""
+    found = pc.index_in(log.column("entity_id"), value_set=entities.ids)
+    return pc.fill_null(found, -1).cast(pa.int64()).to_numpy()
+
+
+def _packed(codes: Int64s, instants: Int64s, bits: int) -> Int64s:
+    return (codes << bits) | instants
+
+
+def _with_ties_in_order(order: Int64s, keys: Int64s, log: pa.Table, rows: Int64s) -> Int64s:
+    """Order rows of one entity and event time by the rest of the total order."""
+    same = keys[1:] == keys[:-1]
+    tied = np.flatnonzero(np.append(same, False) | np.insert(same, 0, False))
+    if len(tied):
+        among = order[tied]
+        by = [int64s(log, name)[rows[among]] for name in ("tie", "sequence", "created_at")]
+        order[tied] = among[np.lexsort([*by, keys[tied]])]
+    return order

@@ -1,0 +1,48 @@
+"""Send a Parquet, CSV or NDJSON file to a source; an upload that is cut goes on where it was."""
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn
+
+from featurestore.errors import TerminalError
+from featurestore.settings import Settings
+from featurestore_cli.output import count, emit, say
+from ingest.client import UploadReport, upload
+
+_SHOWN_REJECTED = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="*.parquet, *.csv, *.ndjson")
+    parser.add_argument("--source", required=True, help="the upload source it belongs to")
+    parser.add_argument("--id", help="the upload's name; by default the content's digest, so that it lands once")
+    parser.add_argument("--json", action="store_true")
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    if not args.file.is_file():
+        raise TerminalError(f"there is no file {args.file}")
+    with Progress(BarColumn(), TaskProgressColumn(), DownloadColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task("upload", total=args.file.stat().st_size)
+        report = upload(
+            args.file,
+            args.source,
+            address=settings.grpc.address,
+            token=settings.grpc.token,
+            upload_id=args.id,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    emit(asdict(report)) if args.json else _show(report)
+    return 0
+
+
+def _show(report: UploadReport) -> None:
+    parts = f"{report.parts} part{'s' * (report.parts != 1)}"
+    say(f"{count(report.rows)} rows landed as {report.upload_id} in {parts}")
+    if report.dead_rows:
+        say(f"{count(report.dead_rows)} rows rejected (featurestore dead-letters show {report.upload_id})")
+        for row, reason in report.rejected[:_SHOWN_REJECTED]:
+            say(f"  row {row:<8} {reason}")

@@ -1,0 +1,66 @@
+"""The library's clients, opened for a tick and closed after it."""
+
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from featurestore.database.client import Database, QueueDatabase
+from featurestore.landing.zone import LandingZone
+from featurestore.models.blobs import ModelBlobs
+from featurestore.online.redis_store import RedisOnlineStore
+from featurestore.online.store import OnlineStore
+from featurestore.settings import Settings
+from featurestore_dagster.backlog import Backlog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What sensors work with. `backlog` is the process's own and outlives the tick."""
+
+    landing: LandingZone
+    database: Database
+    online: OnlineStore
+    backlog: Backlog
+
+
+# Sensors take this instead of Dagster's resources: for those, Dagster opens its own storage anew with every tick, which
+# takes forty times as long as a quiet tick; and a client that cannot be made is a reason to skip, not a failed tick.
+Connect = Callable[[], AbstractContextManager[Services]]
+
+
+def connect(settings: Settings) -> Connect:
+    """Opens the services at the addresses in `settings`; nothing connects before it is used."""
+    backlog = Backlog()
+
+    @contextmanager
+    def opened() -> Generator[Services]:
+        with closing(open_database(settings)) as database, closing(open_online(settings)) as online:
+            yield Services(landing=landing_zone(settings), database=database, online=online, backlog=backlog)
+
+    return opened
+
+
+def landing_zone(settings: Settings) -> LandingZone:
+    """One per process, so that the footer of a landed file is read once."""
+    return _landing_zone(settings.landing_dir.absolute())
+
+
+def open_database(settings: Settings) -> QueueDatabase:
+    return QueueDatabase(
+        settings.redis.queues, namespace=settings.namespace, timeout_s=settings.database.read_timeout_s
+    )
+
+
+def open_online(settings: Settings) -> RedisOnlineStore:
+    return RedisOnlineStore(settings.redis.url, namespace=settings.namespace, timeout_s=settings.redis.timeout_s)
+
+
+def open_blobs(settings: Settings) -> ModelBlobs:
+    return ModelBlobs(settings.azure.connection_string, settings.name(settings.azure.container, "-"))
+
+
+@cache
+def _landing_zone(root: Path) -> LandingZone:
+    return LandingZone(root)

@@ -1,0 +1,148 @@
+"""Files that are being sent. What is committed is durable and survives a crash; what lies beyond it is cut off."""
+
+import errno
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from featurestore.errors import NoSpaceError
+from featurestore.landing.disk import fsync_directory, make_directories
+
+Format = Literal["parquet", "csv", "ndjson"]
+
+_COMMIT_BYTES = 16 << 20
+_READ_BYTES = 1 << 20
+_ANNOUNCED, _DATA, _COMMITTED = "announced.json", "data", "committed"
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+class Announced(msgspec.Struct, frozen=True):
+    """What the sender said of the file before sending it."""
+
+    source: str
+    upload_id: str
+    format: Format
+    size_bytes: int
+    sha256: str
+
+
+class Spool:
+    """One file that is being sent, in a directory of its own."""
+
+    def __init__(self, directory: Path, announced: Announced) -> None:
+        self._directory, self.announced = directory, announced
+        self.data = directory / _DATA
+
+    @property
+    def committed_bytes(self) -> int:
+        try:
+            return int((self._directory / _COMMITTED).read_bytes() or b"0")
+        except FileNotFoundError:
+            return 0
+
+    @contextmanager
+    def appending(self) -> "Generator[Appender]":
+        """Go on after what is committed; at the end, whatever ends it, what was added is committed."""
+        with (
+            self.data.open("r+b" if self.data.exists() else "w+b") as file,
+            (self._directory / _COMMITTED).open("r+b" if (self._directory / _COMMITTED).exists() else "w+b") as mark,
+        ):
+            appender = Appender(file.fileno(), mark.fileno(), self.committed_bytes)
+            try:
+                yield appender
+            except OSError as error:
+                if error.errno in _FULL:
+                    raise NoSpaceError(f"no space left on the disk of {self._directory}") from error
+                raise
+            finally:
+                appender.commit()
+
+    def remove(self) -> None:
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+class Appender:
+    """Appends to a file, and hashes it from its beginning."""
+
+    def __init__(self, data: int, mark: int, committed_bytes: int) -> None:
+        self._data, self._mark = data, mark
+        self._committed_bytes = committed_bytes
+        self.position = committed_bytes
+        os.ftruncate(data, committed_bytes)
+        self._hash = hashlib.sha256()
+        for start in range(0, committed_bytes, _READ_BYTES):
+            self._hash.update(os.pread(data, min(_READ_BYTES, committed_bytes - start), start))
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def append(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self._data, view, self.position)
+            self.position += written
+            view = view[written:]
+        self._hash.update(data)
+        if self.position - self._committed_bytes >= _COMMIT_BYTES:
+            self.commit()
+
+    def commit(self) -> None:
+        """Make durable what is there, then say so."""
+        if self.position > self._committed_bytes:
+            os.fsync(self._data)
+            os.pwrite(self._mark, f"{self.position:020d}".encode(), 0)
+            os.fsync(self._mark)
+            self._committed_bytes = self.position
+
+
+class SpoolDirectory:
+    """All files that are being sent."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def get(self, name: str) -> Spool | None:
+        directory = self._root / name
+        try:
+            announced = msgspec.json.decode((directory / _ANNOUNCED).read_bytes(), type=Announced)
+        except FileNotFoundError:
+            return None
+        return Spool(directory, announced)
+
+    def create(self, name: str, announced: Announced) -> Spool:
+        """A new one, durable."""
+        directory = self._root / name
+        try:
+            make_directories(directory, self._root)
+            with (directory / _ANNOUNCED).open("wb") as file:
+                file.write(msgspec.json.encode(announced))
+                file.flush()
+                os.fsync(file.fileno())
+            fsync_directory(directory)
+        except OSError as error:
+            if error.errno in _FULL:
+                raise NoSpaceError(f"no space left on the disk of {directory}") from error
+            raise
+        return Spool(directory, announced)
+
+    def names(self) -> list[str]:
+        return sorted(path.name for path in self._root.iterdir()) if self._root.exists() else []
+
+    def expired(self, older_than_s: float) -> list[str]:
+        """Those that nobody has touched for so long."""
+        before = time.time() - older_than_s
+        return [name for name in self.names() if self._touched(name) < before]
+
+    def _touched(self, name: str) -> float:
+        try:
+            return max(path.stat().st_mtime for path in (self._root / name, *(self._root / name).iterdir()))
+        except FileNotFoundError:
+            return time.time()  # just removed

@@ -1,0 +1,21 @@
+"""A small project on the memory resources, and an instance of Dagster's."""
+
+from collections.abc import Generator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from featurestore_dagster.resources import Resources
+from featurestore_dagster.testing import memory_resources
+
+
+@pytest.fixture
+def resources(tmp_path: Path) -> Resources:
+    return memory_resources(tmp_path)
+
+
+@pytest.fixture
+def instance() -> Generator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral

@@ -1,0 +1,323 @@
+"""Landed batches → run requests: a platform in one process, with Dagster's own records."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from featurestore.definitions.entity import Entity
+from featurestore.definitions.feature import Feature
+from featurestore.definitions.project import Project
+from featurestore.definitions.source import KafkaSource
+from featurestore.definitions.view import FeatureView
+from featurestore.errors import StoreUnavailableError
+from featurestore.landing.batch import Batch
+from featurestore.online.memory import MemoryOnlineStore
+from featurestore.settings import DagsterSettings
+from featurestore_dagster.assets.features import feature_assets
+from featurestore_dagster.assets.raw import raw_assets, source_specs
+from featurestore_dagster.names import LANE_TAG, Keys
+from featurestore_dagster.partitions import key_of
+from featurestore_dagster.resources import Resources
+from featurestore_dagster.runs import batches_of
+from featurestore_dagster.sensors import landed
+from featurestore_dagster.sensors.cursor import Cursor
+from featurestore_dagster.services import Connect, Services
+from featurestore_dagster.testing import land, memory_services
+
+USER = Entity("user", key="user_id")
+CLICKS = KafkaSource("clicks", timestamp="at", schema={"user_id": int, "page": str})
+LAST = FeatureView("last_click", USER, CLICKS, [Feature("page", str, online=True)])
+NUMBER = FeatureView("number", USER, CLICKS, [Feature("page_number", int, "CAST(page AS BIGINT)")])
+PROJECT = Project((LAST,))
+SETTINGS = DagsterSettings(lanes=2, run_interval_s=10)
+
+
+class Platform:
+    """A project's sensor and runs; the clock stands still until it is told."""
+
+    def __init__(self, project: Project, resources: Resources, instance: dg.DagsterInstance) -> None:
+        self.resources, self.instance = resources, instance
+        self.now = datetime.now(UTC)
+        self.cursor: str | None = None
+        self.connect: Connect = memory_services(resources)
+        self.use(project)
+
+    def use(self, project: Project) -> None:
+        """As after a reload of the code."""
+        self.connect = memory_services(self.resources)
+        self.sensor = landed.sensor(project, lambda: self.connect(), SETTINGS, clock=lambda: self.now)
+        assets = [*source_specs(project), *raw_assets(project), *feature_assets(project)]
+        definitions = dg.Definitions(assets=assets, sensors=[self.sensor], resources=self.resources)
+        self.job = definitions.resolve_job_def(landed.JOB)
+
+    def land(self, *pages: str, at: datetime | None = None) -> Batch:
+        rows = [{"user_id": number, "at": self.now, "page": page} for number, page in enumerate(pages)]
+        return land(self.resources, CLICKS, rows, created_at=at or self.now)
+
+    def tick(self) -> list[dg.RunRequest]:
+        context = dg.build_sensor_context(instance=self.instance, cursor=self.cursor)
+        result: Any = self.sensor(context)
+        self.said = ""
+        if isinstance(result, dg.SkipReason):
+            self.said = result.skip_message or ""
+            return []
+        self.cursor = result.cursor
+        self.said = result.skip_reason.skip_message if result.skip_reason else ""
+        return list(result.run_requests or ())
+
+    def run(self, request: dg.RunRequest) -> bool:
+        """Do what a request asks for, with Dagster's records, and without its queue."""
+        assert request.asset_selection is not None
+        job = self.job.get_subset(
+            asset_selection=set(request.asset_selection), asset_check_selection=set(request.asset_check_keys or ())
+        )
+        return job.execute_in_process(
+            instance=self.instance,
+            partition_key=request.partition_key,
+            run_config=dict(request.run_config),
+            tags=dict(request.tags),
+            raise_on_error=False,
+        ).success
+
+    def queue(self, request: dg.RunRequest, status: dg.DagsterRunStatus) -> str:
+        """Leave a run behind in a status."""
+        run = self.instance.create_run_for_job(
+            self.job, run_config=dict(request.run_config), tags=dict(request.tags), status=status
+        )
+        return run.run_id
+
+    def settle(self) -> None:
+        """Tick and run until nothing is requested."""
+        for _ in range(20):
+            requests = self.tick()
+            if not requests:
+                return
+            for request in requests:
+                self.run(request)
+            self.now += timedelta(seconds=10)
+        raise AssertionError("there is no end to it")
+
+
+@pytest.fixture
+def platform(resources: Resources, instance: dg.DagsterInstance) -> Platform:
+    return Platform(PROJECT, resources, instance)
+
+
+def test_landed_batches_become_a_run(platform: Platform) -> None:
+    batches = [platform.land("a"), platform.land("b")]
+    [request] = platform.tick()
+    assert batches_of(request.run_config) == {batch.batch_id for batch in batches}
+    assert request.partition_key == key_of(batches[0].hour)
+    assert request.tags[LANE_TAG] == "clicks.0"
+    keys = Keys()
+    assert request.asset_selection == [keys.raw("clicks"), keys.features("last_click"), keys.online("last_click")]
+    assert request.run_key is None
+    assert platform.run(request)
+    assert platform.tick() == []
+
+
+def test_when_nothing_waits_nothing_is_requested(platform: Platform) -> None:
+    assert platform.tick() == []
+    platform.land("a")
+    platform.settle()
+    platform.now += timedelta(seconds=5)
+    assert platform.tick() == []
+    assert platform.said == "nothing waits; 1 batches have landed"
+
+
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
+def test_a_live_run_keeps_its_batches_and_its_lane(platform: Platform, status: dg.DagsterRunStatus) -> None:
+    platform.land("a")
+    [request] = platform.tick()
+    platform.queue(request, status)
+    platform.now += timedelta(minutes=5)
+    assert platform.tick() == []
+    platform.land("b")
+    [other] = platform.tick()
+    assert other.tags[LANE_TAG] == "clicks.1"
+    assert not batches_of(other.run_config) & batches_of(request.run_config)
+    platform.queue(other, status)
+    platform.land("c")
+    platform.now += timedelta(minutes=5)
+    assert platform.tick() == []
+
+
+def test_a_run_that_was_never_queued_counts_as_dead_after_three_minutes(platform: Platform) -> None:
+    platform.land("a")
+    [request] = platform.tick()
+    platform.queue(request, dg.DagsterRunStatus.NOT_STARTED)
+    platform.now += timedelta(minutes=2)
+    assert platform.tick() == []
+    platform.now += timedelta(minutes=2)
+    [again] = platform.tick()
+    assert batches_of(again.run_config) == batches_of(request.run_config)
+
+
+def test_a_source_gets_a_run_once_per_interval(platform: Platform) -> None:
+    platform.land("a")
+    platform.run(platform.tick()[0])
+    platform.land("b")
+    platform.now += timedelta(seconds=5)
+    assert platform.tick() == []
+    platform.now += timedelta(seconds=5)
+    assert len(platform.tick()) == 1
+
+
+def test_a_backlog_is_cut_into_lanes(resources: Resources, instance: dg.DagsterInstance) -> None:
+    platform = Platform(PROJECT, resources, instance)
+    platform.sensor = landed.sensor(
+        PROJECT, lambda: platform.connect(), replace(SETTINGS, run_batches=4), clock=lambda: platform.now
+    )
+    for _ in range(12):
+        platform.land("a")
+    requests = platform.tick()
+    assert [request.tags[LANE_TAG] for request in requests] == ["clicks.0", "clicks.1"]
+    assert [len(batches_of(request.run_config)) for request in requests] == [4, 4]
+
+
+def test_an_hour_that_does_not_exist_yet_waits_and_fails_no_tick(platform: Platform) -> None:
+    platform.land("a")
+    platform.land("b", at=platform.now + timedelta(hours=3))
+    [request] = platform.tick()
+    assert len(batches_of(request.run_config)) == 1
+    assert platform.run(request)
+    platform.now += timedelta(seconds=10)
+    assert platform.tick() == []
+    assert platform.said.startswith("1 batches wait")
+
+
+def test_a_flushed_online_store_is_filled_again(platform: Platform) -> None:
+    platform.land("a", "b")
+    platform.settle()
+    online = MemoryOnlineStore()
+    platform.resources["online"] = online  # what FLUSHALL leaves
+    platform.now += timedelta(seconds=10)
+    platform.settle()
+    [row] = online.read("user", ["1"], [LAST["page"]], platform.now)
+    assert row["page"].value == "b"
+
+
+def test_a_new_view_starts_with_what_lands_from_then_on(platform: Platform) -> None:
+    platform.land("1")
+    platform.settle()
+    platform.use(Project((LAST, NUMBER)))
+    platform.now = datetime.now(UTC) + timedelta(seconds=11)
+    assert platform.tick() == []
+    new = platform.land("2")
+    [request] = platform.tick()
+    assert batches_of(request.run_config) == {new.batch_id}
+    assert Keys().features("number") in (request.asset_selection or ())
+
+
+def test_the_first_views_of_a_source_get_everything_that_has_landed(platform: Platform) -> None:
+    platform.land("a", at=platform.now - timedelta(minutes=30))
+    assert len(platform.tick()) == 1
+
+
+# --- failures --------------------------------------------------------------------------------------------------
+
+
+def test_a_poisoned_batch_is_parked_and_holds_up_no_other(resources: Resources, instance: dg.DagsterInstance) -> None:
+    platform = Platform(Project((NUMBER,)), resources, instance)
+    good, bad = platform.land("1", "2"), platform.land("not a number")
+    runs = 0
+    for _ in range(30):
+        for request in platform.tick():
+            runs += 1
+            platform.run(request)
+        platform.now = max(platform.now, datetime.now(UTC)) + timedelta(seconds=30)
+    cursor = Cursor.from_json(platform.cursor, platform.now)
+    assert cursor.parked == {bad.batch_id}
+    assert "could not convert" in cursor.troubles[bad.batch_id].reason.lower()
+    assert runs == 1 + 1 + 3  # both, then the good one alone, then the bad one three times alone
+    with platform.connect() as services:
+        assert good.batch_id in {batch_id for batch_id, _ in _ledger(platform, services)}
+    assert platform.said.endswith("1 are parked")
+    third = platform.land("3")
+    [request] = platform.tick()
+    assert batches_of(request.run_config) == {third.batch_id}
+
+
+class Down:
+    """A service that does not answer."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise StoreUnavailableError("Redis", "127.0.0.1:1", "refused")
+
+
+@pytest.mark.parametrize("service", ["online", "database"])
+def test_a_service_that_is_down_makes_a_skip_that_says_so(platform: Platform, service: str) -> None:
+    platform.land("a")
+    whole = platform.connect
+
+    @contextmanager
+    def without() -> Generator[Services]:
+        with whole() as services:
+            yield replace(services, **{service: Down()})
+
+    platform.connect = without
+    for _ in range(50):
+        assert platform.tick() == []
+        assert platform.said.startswith("Redis does not answer at 127.0.0.1:1")
+        platform.now += timedelta(seconds=5)
+    platform.connect = whole
+    assert len(platform.tick()) == 1
+    assert not Cursor.from_json(platform.cursor, platform.now).troubles
+
+
+def test_runs_that_met_an_outage_park_nothing(platform: Platform) -> None:
+    platform.land("a")
+    platform.land("b")
+    online = platform.resources["online"]
+    for _ in range(8):
+        requests = platform.tick()
+        platform.resources["online"] = Down()
+        platform.job = platform.job  # the job was built with the store that is gone
+        for request in requests:
+            assert not _run_with(platform, request)
+        platform.resources["online"] = online
+        platform.now = max(platform.now, datetime.now(UTC)) + timedelta(minutes=6)
+    cursor = Cursor.from_json(platform.cursor, platform.now)
+    assert not cursor.parked
+    assert not any(trouble.alone for trouble in cursor.troubles.values())
+    [request] = platform.tick()
+    assert len(batches_of(request.run_config)) == 2  # still together
+    assert platform.run(request)
+    platform.now += timedelta(seconds=10)
+    assert platform.tick() == []
+
+
+def test_changed_code_is_refused_before_anything_is_requested(platform: Platform) -> None:
+    platform.land("a")
+    platform.settle()
+    platform.use(Project((replace(LAST, features=[Feature("page", str, "upper(page)", online=True)]),)))
+    platform.land("b")
+    platform.now += timedelta(seconds=10)
+    assert platform.tick() == []
+    assert "version" in platform.said
+
+
+def test_an_unreadable_cursor_is_only_a_hint_lost(platform: Platform) -> None:
+    platform.cursor = "of an older version"
+    platform.land("a")
+    assert len(platform.tick()) == 1
+
+
+def _run_with(platform: Platform, request: dg.RunRequest) -> bool:
+    """Run with the resources as they are now."""
+    assets = [*source_specs(PROJECT), *raw_assets(PROJECT), *feature_assets(PROJECT)]
+    definitions = dg.Definitions(assets=assets, sensors=[platform.sensor], resources=platform.resources)
+    job, platform.job = platform.job, definitions.resolve_job_def(landed.JOB)
+    try:
+        return platform.run(request)
+    finally:
+        platform.job = job
+
+
+def _ledger(platform: Platform, services: Services) -> list[tuple[str, str]]:
+    return list(services.backlog.ledger(Project((NUMBER,)), services.database).rows)
