@@ -1,5 +1,7 @@
 """Everything Dagster needs for a project, to use as it is or to merge into a code location of one's own."""
 
+from functools import partial
+
 import dagster as dg
 
 from featurestore.definitions.project import Project
@@ -17,7 +19,7 @@ from featurestore_dagster.names import Keys
 from featurestore_dagster.resources import resources
 from featurestore_dagster.sensors import checks, failures, landed, models, online_lost
 from featurestore_dagster.sensors.failures import Notify, log_alert
-from featurestore_dagster.services import connect
+from featurestore_dagster.services import connect, open_blobs, open_models
 
 
 def build_definitions(project: Project, settings: Settings, *, notify: Notify = log_alert) -> dg.Definitions:
@@ -43,7 +45,7 @@ def build_definitions(project: Project, settings: Settings, *, notify: Notify = 
         ],
         sensors=[
             landed.sensor(project, services, settings.dagster, keys),
-            models.sensor(settings, keys),
+            models.sensor(partial(open_blobs, settings), partial(open_models, settings), keys),
             online_lost.sensor(project, services, keys),
             checks.sensor(project, services, keys),
             failures.sensor(notify),

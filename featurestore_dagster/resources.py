@@ -14,10 +14,10 @@ from featurestore.database.client import Database
 from featurestore.errors import TerminalError
 from featurestore.landing.batch import Batch
 from featurestore.landing.zone import LandingZone
-from featurestore.models.blobs import ModelBlobs
+from featurestore.models.publish import ModelStore
 from featurestore.online.store import OnlineStore
 from featurestore.settings import Settings
-from featurestore_dagster.services import landing_zone, open_blobs, open_database, open_online
+from featurestore_dagster.services import Blobs, landing_zone, open_blobs, open_database, open_models, open_online
 
 Resources = dict[str, object]
 
@@ -58,10 +58,15 @@ def resources(settings: Settings) -> Resources:
         with closing(open_online(settings)) as store:
             yield store
 
-    @dg.resource(description="The container of models.")
-    def blobs() -> Generator[ModelBlobs]:
+    @dg.resource(description="The container of models, in Azure Blob Storage.")
+    def blobs() -> Generator[Blobs]:
         with closing(open_blobs(settings)) as container:
             yield container
+
+    @dg.resource(description="The models in production, in Redis.")
+    def models() -> Generator[ModelStore]:
+        with closing(open_models(settings)) as store:
+            yield store
 
     return {
         "batches": BatchSelection(),
@@ -69,6 +74,7 @@ def resources(settings: Settings) -> Resources:
         "database": database,
         "online": online,
         "blobs": blobs,
+        "models": models,
     }
 
 

@@ -5,10 +5,14 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 from featurestore.database.client import Database, QueueDatabase
+from featurestore.errors import SettingsError
 from featurestore.landing.zone import LandingZone
-from featurestore.models.blobs import ModelBlobs
+from featurestore.models.history import Scan
+from featurestore.models.metadata import Artifact
+from featurestore.models.publish import ModelStore
 from featurestore.online.redis_store import RedisOnlineStore
 from featurestore.online.store import OnlineStore
 from featurestore.settings import Settings
@@ -23,6 +27,16 @@ class Services:
     database: Database
     online: OnlineStore
     backlog: Backlog
+
+
+class Blobs(Protocol):
+    """The container of models, as far as Dagster reads it; see featurestore.models.blobs.ModelBlobs."""
+
+    def scan(self) -> Scan: ...
+
+    def download(self, artifact: Artifact) -> bytes: ...
+
+    def close(self) -> None: ...
 
 
 # Sensors take this instead of Dagster's resources: for those, Dagster opens its own storage anew with every tick, which
@@ -57,7 +71,16 @@ def open_online(settings: Settings) -> RedisOnlineStore:
     return RedisOnlineStore(settings.redis.url, namespace=settings.namespace, timeout_s=settings.redis.timeout_s)
 
 
-def open_blobs(settings: Settings) -> ModelBlobs:
+def open_models(settings: Settings) -> ModelStore:
+    return ModelStore(settings.redis.url, namespace=settings.namespace, timeout_s=settings.redis.timeout_s)
+
+
+def open_blobs(settings: Settings) -> Blobs:
+    """Raises SettingsError where no container is set."""
+    if not settings.azure.connection_string:
+        raise SettingsError("FEATURESTORE_AZURE_CONNECTION_STRING is not set: there is no container of models")
+    from featurestore.models.blobs import ModelBlobs  # here, because runs of features do not need Azure's client
+
     return ModelBlobs(settings.azure.connection_string, settings.name(settings.azure.container, "-"))
 
 

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from confluent_kafka.cimpl import NewTopic
+
 from featurestore_cli.stack.azurite import AzuriteServer
-from featurestore_cli.stack.kafka import KafkaBroker, own_hosts
+from featurestore_cli.stack.kafka import KafkaBroker, admin, own_hosts
 from featurestore_cli.stack.ports import Ports
 from featurestore_cli.stack.processes import Child, start
 from featurestore_cli.stack.redis import RedisServer
@@ -84,3 +86,9 @@ def eventually(holds: Callable[[], bool], within_s: float = 15.0) -> None:
     while not holds():
         assert time.monotonic() < deadline, f"not so within {within_s:g} s"
         never.wait(0.02)
+
+
+def create_topic(brokers: str, name: str) -> None:
+    """Create a topic with one partition."""
+    client = admin(brokers)  # kept until the answer is there
+    client.create_topics([NewTopic(name, 1, 1)])[name].result(10)

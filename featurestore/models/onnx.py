@@ -79,6 +79,8 @@ class OnnxModel:
         Raises:
             ModelError: a vector has another width, or holds what is not a number.
         """
+        if not vectors:
+            return []
         rows = _matrix(vectors)
         for stage in self.stages:
             if stage.width is not None and rows.shape[1] != stage.width:
@@ -104,7 +106,7 @@ def in_order(named: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def _matrix(vectors: Sequence[Vector]) -> Matrix:
     """float64, which holds every int up to 2^53."""
-    width = len(vectors[0]) if vectors else 0
+    width = len(vectors[0])
     rows = np.empty((len(vectors), width), dtype=np.float64)
     for number, vector in enumerate(vectors):
         if len(vector) != width or not all(isinstance(value, int | float) for value in vector):

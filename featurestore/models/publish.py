@@ -1,10 +1,10 @@
 """Models in production, in Redis: whole or not at all.
 
-[<namespace>:]model:<ModelID>:artifact            the manifest, JSON: which version, its artifacts by digest
-[<namespace>:]model:<ModelID>:<Extension>         the model's bytes; other artifacts <artifact_type>.<extension>;
-                                                  not there if the artifact is larger than PLAIN_BYTES
-[<namespace>:]model:<ModelID>:chunk:<sha256>:<n>  a piece of a larger artifact; never changed
-[<namespace>:]prod_models                         SET of the model ids that are published
+[<namespace>:]model:<ModelID>:artifact    the manifest, JSON: which version, its artifacts by digest
+[<namespace>:]model:<ModelID>:<Extension> the model's bytes; other artifacts <artifact_type>.<extension>; not there if
+                                          the artifact is larger than PLAIN_BYTES
+[<namespace>:]model:<ModelID>:chunk:<sha256>:<chunks>:<n>   piece n of a larger artifact; never changed
+[<namespace>:]prod_models                 SET of the model ids that are published
 
 The manifest is the only switch. It changes together with the plain keys and `prod_models`, in one script
 (publish.lua), and only from the manifest that the publisher has seen; so neither a slower publisher nor a crash leaves
@@ -49,7 +49,7 @@ class PublishedArtifact:
         """Where its bytes lie, in order."""
         if not self.chunks:
             return [f"{root}{self.key}"]
-        return [f"{root}chunk:{self.sha256}:{number}" for number in range(self.chunks)]
+        return [f"{root}chunk:{self.sha256}:{self.chunks}:{number}" for number in range(self.chunks)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,8 +47,7 @@ def join(plan: PitPlan, spine: Spine, logs: Mapping[str, pa.Table], progress: Pr
 
 def _read_view(plan: PitPlan, view: ViewRead, spine: Spine, moments: Moments, log: pa.Table) -> Columns:
     entities = spine.entities[view.key]
-    longest = max((one.window for one in view.windows), key=lambda window: window.length_us + window.hop_us, default=None)
-    starts_us = None if view.rows or longest is None else longest.start(moments.times_us)
+    starts_us = None if view.rows else np.minimum.reduce([w.start(moments.times_us) for w in view.distinct_windows])
     bounds = Bounds.of(moments, starts_us, len(entities.ids), known_until_us=plan.known_at.time_us)
     delay_us = plan.known_at.delay_us if plan.known_at.kind == "row" else None
     timeline = Timeline(log, entities, bounds, delay_us=delay_us)

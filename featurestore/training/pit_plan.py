@@ -8,7 +8,7 @@ from typing import Literal
 from featurestore.definitions.durations import duration
 from featurestore.definitions.feature import Aggregation, FeatureOf, Function
 from featurestore.definitions.project import Project
-from featurestore.definitions.view import DerivedView, FeatureView, View
+from featurestore.definitions.view import FeatureView, View
 from featurestore.errors import DefinitionError, TerminalError
 from featurestore.landing.batch import from_micros, to_micros
 from featurestore.transform.derive import Derivation, derivation
@@ -52,6 +52,10 @@ class ViewRead:
     key: tuple[str, ...]  # the spine's columns that identify the entity
     rows: tuple[RowRead, ...] = ()
     windows: tuple[WindowRead, ...] = ()
+
+    @property
+    def distinct_windows(self) -> tuple[Window, ...]:
+        return tuple(dict.fromkeys(one.window for one in self.windows))
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -75,7 +75,7 @@ class Bounds:
     @classmethod
     def of(cls, moments: Moments, starts_us: Int64s | None, entities: int, *, known_until_us: int) -> "Bounds":
         """From the earliest of `starts_us` (None: from the beginning) to the latest moment."""
-        after, until = np.full(entities, _EVER.min), np.full(entities, _EVER.min)
+        after, until = np.full((2, entities + 1), _EVER.min)  # the last one is nobody's: -1
         if starts_us is not None:
             after.fill(_EVER.max)
             np.minimum.at(after, moments.codes, starts_us)
@@ -83,8 +83,8 @@ class Bounds:
         return cls(after, until, known_until_us)
 
     def hold(self, codes: Int64s, times_us: Int64s, log: pa.Table) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-        """Whether each row lies within; entities that the spine does not have (-1) do not."""
-        within = (codes >= 0) & (times_us <= self.until_us[codes]) & (times_us > self.after_us[codes])
+        """Whether each row lies within; those of entities that the spine does not have (-1) do not."""
+        within = (times_us <= self.until_us[codes]) & (times_us > self.after_us[codes])
         if self.known_until_us < FOREVER_US:
             within &= int64s(log, "created_at") <= self.known_until_us
         return within

@@ -1,4 +1,4 @@
-"""Window features: the range of rows that each window covers, folded; featurestore.windows says which rows these are."""
+"""Window features: the rows that each window covers, folded; featurestore.windows says which rows these are."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ def fold_windows(view: ViewRead, timeline: Timeline, log: pa.Table, moments: Mom
     if not view.windows:
         return {}
     ends = timeline.end(moments)
-    starts = {w: timeline.end(moments.at(w.start(moments.times_us))) for w in {one.window for one in view.windows}}
+    starts = {w: timeline.end(moments.at(w.start(moments.times_us))) for w in view.distinct_windows}
     inputs = {name: _Inputs.of(timeline, log.column(name)) for name in {one.column for one in view.windows}}
     back = pa.array(np.argsort(moments.rows))
     found: dict[str, pa.Array] = {}

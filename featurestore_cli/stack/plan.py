@@ -1,8 +1,7 @@
 """What the platform consists of: which programs, what each waits for, and which go first when it stops."""
 
-import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,33 +12,13 @@ from featurestore.settings import PREFIX, Settings
 from featurestore_cli.stack.dagster import Dagster, plan_dagster
 from featurestore_cli.stack.ports import Ports
 from featurestore_cli.stack.provision import Provided, Site, provide_azurite, provide_kafka, provide_redis
-from featurestore_cli.stack.service import Program, Say, get_http
+from featurestore_cli.stack.service import Program, Say
 from featurestore_cli.stack.state import Home, PlatformState
+from featurestore_cli.stack.unit import CODE, DATABASE, GENERATOR, INGEST, RUNS, SERVICES, Unit, read_health
 
 GRPC_ADDRESS = "GRPC_ADDRESS"
 DEFAULT_GRPC_PORT = 50051
 EXAMPLE_DONE = "example-pushed"  # a file beside Azurite's data
-# When the platform stops, from first to last: nothing that is still at work loses what it works with.
-FED = ("ingest-kafka", "ingest-grpc")  # by the generator
-GENERATOR, INGEST, RUNS, CODE, DATABASE, SERVICES = range(6)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unit:
-    """A program in its place."""
-
-    program: Program
-    after: tuple[str, ...] = ()  # names of those that are ready, or done, before it starts
-    started: bool = True  # by us; others are only looked at
-    once: bool = False  # it does its work and ends
-    wave: int = SERVICES
-    metrics_port: int = 0  # where its /health is
-    note: str = ""
-    when_ready: Callable[[], None] | None = None  # called each time it becomes ready
-
-    @property
-    def name(self) -> str:
-        return self.program.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,16 +89,6 @@ def plan_platform(
         },
         dagster_url=dagster.url,
     )
-
-
-def read_health(port: int) -> tuple[bool, str]:
-    """Whether one of our own processes says that it is ready, and its note."""
-    status, body = get_http(port, "/health")
-    try:
-        note = json.loads(body).get("note", "") if body else ""
-    except ValueError:
-        note = ""
-    return status == 200, note
 
 
 def _service(found: Provided) -> Unit:

@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from featurestore.errors import TransientError
 
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 Say = Callable[[str], None]  # takes a line about a step that takes long
 
 
@@ -37,12 +39,12 @@ class NotStartedError(TransientError):
 
 
 def last_lines(path: Path, count: int) -> list[str]:
-    """The last lines of a log, read from its end; a missing one is empty."""
+    """The last lines of a log, read from its end, without colours; a missing one is empty."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - 400 * count))
-            lines = file.read().decode(errors="replace").splitlines()
+            lines = COLOURS.sub("", file.read().decode(errors="replace")).splitlines()
     except OSError:
         return []
     return lines[-count:] if count else []

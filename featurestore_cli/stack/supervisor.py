@@ -11,10 +11,10 @@ from typing import Protocol
 
 from featurestore.errors import StoreUnavailableError
 from featurestore_cli.stack.leash import describe
-from featurestore_cli.stack.plan import Unit, read_health
 from featurestore_cli.stack.processes import Child, longest_stop_s, start
 from featurestore_cli.stack.service import last_lines
 from featurestore_cli.stack.state import ProcessState, now
+from featurestore_cli.stack.unit import Unit, read_health
 
 log = logging.getLogger(__name__)
 

@@ -12,6 +12,8 @@ from featurestore_dagster.names import PLAIN, Keys
 from featurestore_dagster.runs import LIVE
 from featurestore_dagster.services import Connect, Services
 
+JOB = "rebuild_online"
+
 
 def sensor(project: Project, connect: Connect, keys: Keys = PLAIN) -> dg.SensorDefinition:
     """Requests a rebuild of the views that Redis lists hardly any ledger line of.
@@ -23,7 +25,7 @@ def sensor(project: Project, connect: Connect, keys: Keys = PLAIN) -> dg.SensorD
 
     @dg.sensor(
         name="online_lost",
-        target=dg.AssetSelection.assets(rebuild_key(keys)),
+        target=dg.define_asset_job(JOB, selection=[rebuild_key(keys)], description="The log → the online store."),
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Requests a rebuild of the online store when Redis has lost its content.",

@@ -37,6 +37,7 @@ SERVICE = pb.DESCRIPTOR.services_by_name["Ingest"].full_name
 _MESSAGE_BYTES = 4 << 20
 _GRACE_S = 20.0  # for calls under way when the service drains
 _SWEEP_S = 600.0
+_LONGEST_S = 24 * 3600.0  # that a stream may take
 _OPTIONS = (
     ("grpc.max_receive_message_length", _MESSAGE_BYTES + 64 * 1024),
     ("grpc.so_reuseport", 0),  # a second service on the same port is a mistake, not a helper
@@ -69,8 +70,8 @@ class IngestServicer(pb_grpc.IngestServicer):
 
     def UploadFile(self, request_iterator: Iterator[pb.UploadFileRequest], context: grpc.ServicerContext) -> pb.Upload:  # noqa: N802
         def receive() -> pb.Upload:
-            if context.time_remaining() is None:
-                raise TerminalError("send a deadline")
+            if (context.time_remaining() or _LONGEST_S + 1) > _LONGEST_S:
+                raise TerminalError("send a deadline, of at most a day")
             first = next(request_iterator, pb.UploadFileRequest())
             if first.WhichOneof("part") != "upload":
                 raise TerminalError("the first message of the stream names the upload")

@@ -44,18 +44,11 @@ def read_csv(path: Path, door: Door, now: Callable[[], datetime]) -> Iterator[Pi
         rows = csv.reader((_text(taken, line) for line in _lines(file)), strict=True)
         header = _header(rows, door)
         to_json = _json_maker(header, door)
-        while True:
-            taken.clear()
-            try:
-                cells = next(rows, None)
-            except csv.Error as error:
-                yield from pieces.add(b"".join(taken), f"not CSV: {error}")
-                continue
-            if cells is None:
-                break
-            if cells:
-                record = to_json(cells) if len(cells) == len(header) else f"{len(cells)} cells, not {len(header)}"
+        taken.clear()
+        while (record := _record(rows, len(header), to_json)) is not None:
+            if record:
                 yield from pieces.add(b"".join(taken).rstrip(b"\r\n"), record)
+            taken.clear()
         yield from pieces.rest()
 
 
@@ -71,6 +64,17 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 def _text(taken: list[bytes], line: bytes) -> str:
     taken.append(line)
     return line.decode("utf-8", "surrogateescape")  # what is no UTF-8 is refused as a cell
+
+
+def _record(rows: Iterator[list[str]], width: int, to_json: Callable[[list[str]], bytes | str]) -> bytes | str | None:
+    """The next row as JSON, or why it has none; empty for a blank line, None at the end."""
+    try:
+        cells = next(rows, None)
+    except csv.Error as error:
+        return f"not CSV: {error}"
+    if not cells:
+        return None if cells is None else b""
+    return to_json(cells) if len(cells) == width else f"{len(cells)} cells, not {width}"
 
 
 def _header(rows: Iterator[list[str]], door: Door) -> list[str]:

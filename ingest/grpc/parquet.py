@@ -37,7 +37,7 @@ def read_parquet(path: Path, door: Door, now: Callable[[], datetime]) -> Iterato
                 for part in _bounded(batch):
                     yield reader.piece(part, now())
     except (pa.ArrowException, OSError) as error:
-        raise FileRefusedError(short(f"not a whole Parquet file: {error}")) from error
+        raise FileRefusedError(f"not a whole Parquet file: {error}") from error
 
 
 def _inspect(file: pq.ParquetFile, door: Door) -> list[str]:
@@ -72,9 +72,12 @@ class _Reader:
         self._door, self._schema = door, landed_schema(source)
         self._converters: dict[str, Converter] = {}
         for name in (source.timestamp, *source.columns):
-            # A column without any value has no type of its own; to us it is one that is not there.
-            if name in schema.names and not (pa.types.is_null(schema.field(name).type) and name != source.timestamp):
-                self._converters[name] = converter(source, name, schema.field(name).type)
+            if name not in schema.names:
+                continue
+            kind = schema.field(name).type
+            # A column without any value has no type of its own: where it may be missing, it is.
+            if not (pa.types.is_null(kind) and name in source.columns and source.columns[name].nullable):
+                self._converters[name] = converter(source, name, kind)
         self._undeclared = sum(name != source.timestamp and name not in source.columns for name in schema.names)
         self._row = 0
 

@@ -7,11 +7,14 @@ import pyarrow as pa
 
 from featurestore.errors import TerminalError
 from featurestore.landing.dead_letters import DeadLetter
-from ingest.columns import Door
+from ingest.columns import Door, short
 
 
 class FileRefusedError(TerminalError):
     """The file as a whole does not fit its source; nothing of it is landed."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(short(reason))  # it may quote the file
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,20 +49,25 @@ class Spool:
 
     @contextmanager
     def appending(self) -> "Generator[Appender]":
-        """Go on after what is committed; at the end, whatever ends it, what was added is committed."""
-        with (
-            self.data.open("r+b" if self.data.exists() else "w+b") as file,
-            (self._directory / _COMMITTED).open("r+b" if (self._directory / _COMMITTED).exists() else "w+b") as mark,
-        ):
-            appender = Appender(file.fileno(), mark.fileno(), self.committed_bytes)
-            try:
-                yield appender
-            except OSError as error:
-                if error.errno in _FULL:
-                    raise NoSpaceError(f"no space left on the disk of {self._directory}") from error
-                raise
-            finally:
-                appender.commit()
+        """Go on after what is committed; at the end, whatever ends it, what was added is committed.
+
+        Raises:
+            NoSpaceError: the disk is full; what was committed before stays.
+        """
+        mark = self._directory / _COMMITTED
+        for path in (self.data, mark):
+            path.touch(mode=0o600)
+        try:
+            with self.data.open("r+b") as data_file, mark.open("r+b") as mark_file:
+                appender = Appender(data_file.fileno(), mark_file.fileno(), self.committed_bytes)
+                try:
+                    yield appender
+                finally:
+                    appender.commit()
+        except OSError as error:
+            if error.errno in _FULL:
+                raise NoSpaceError(f"no space left on the disk of {self._directory}") from error
+            raise
 
     def remove(self) -> None:
         shutil.rmtree(self._directory, ignore_errors=True)

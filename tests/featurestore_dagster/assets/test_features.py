@@ -48,7 +48,12 @@ def run(
 ) -> dg.ExecuteInProcessResult:
     assets = [*source_specs(project), *raw_assets(project), *feature_assets(project)]
     return dg.materialize(
-        assets, partition_key=key_of(batch.hour), resources=resources, instance=instance, raise_on_error=False, **options
+        assets,
+        partition_key=key_of(batch.hour),
+        resources=resources,
+        instance=instance,
+        raise_on_error=False,
+        **options,
     )
 
 
@@ -118,7 +123,9 @@ def test_rows_that_miss_an_expectation_show(resources: Resources, instance: dg.D
     [check] = result.get_asset_check_evaluations()
     assert not check.passed
     assert check.severity is dg.AssetCheckSeverity.WARN
-    good = run(resources, instance, land(resources, PROFILES, [profile(4, 1.0, 1.0)], created_at=NOW + timedelta(hours=1)))
+    good = run(
+        resources, instance, land(resources, PROFILES, [profile(4, 1.0, 1.0)], created_at=NOW + timedelta(hours=1))
+    )
     assert [check.passed for check in good.get_asset_check_evaluations()] == [True]
 
 
@@ -137,7 +144,6 @@ def test_the_log_alone_leaves_the_online_step_to_be_told(resources: Resources, i
     result = run(resources, instance, batch, selection=dg.AssetSelection.assets(Keys().features("credit")))
     assert result.success
     assert [e.asset_key for e in result.get_asset_materialization_events()] == [Keys().features("credit")]
-
 
 
 def lose_a_row(rows: pa.Table) -> pa.Table:

@@ -1,0 +1,65 @@
+"""A project with one source of uploads, one of Kafka, and the service that takes uploads."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+import featurestore as fs
+from featurestore.landing.zone import LandingZone
+from featurestore.process.health import Health
+from featurestore.settings import GrpcSettings, IngestSettings, Settings
+from ingest.grpc.daemon import GrpcDaemon
+
+USER = fs.Entity("user", key="user_id")
+PROFILES = fs.UploadSource(
+    "profiles",
+    timestamp="as_of",
+    schema={"user_id": int, "income": float, "debt": float, "age_years": int, "note": str | None},
+)
+EVENTS = fs.KafkaSource("events", timestamp="at", schema={"user_id": int})
+PROJECT = fs.Project(
+    (
+        fs.FeatureView("profile", USER, PROFILES, [fs.Feature("age_years", int)]),
+        fs.FeatureView("event", USER, EVENTS, [fs.Feature("user_id", int)]),
+    )
+)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        data_dir=tmp_path / "data",
+        grpc=GrpcSettings(address="127.0.0.1:0"),
+        ingest=IngestSettings(disk_reserve_bytes=0),
+    )
+
+
+@pytest.fixture
+def zone(settings: Settings) -> LandingZone:
+    return LandingZone(settings.landing_dir)
+
+
+@contextmanager
+def serving(settings: Settings) -> Generator[str]:
+    """The service in this process; yields its address."""
+    daemon = GrpcDaemon(settings, PROJECT, health=Health(), registry=CollectorRegistry())
+    daemon.start()
+    try:
+        daemon.step()
+        yield f"127.0.0.1:{daemon.port}"
+    finally:
+        daemon.stop()
+
+
+@pytest.fixture
+def address(settings: Settings) -> Generator[str]:
+    with serving(settings) as address:
+        yield address
+
+
+def with_grpc(settings: Settings, **changes: object) -> Settings:
+    return replace(settings, grpc=replace(settings.grpc, **changes))
