@@ -1,25 +1,30 @@
-"""The one handle to read features: online values, model vectors, SQL."""
+"""The one handle to read features: training sets, online values, model vectors, SQL."""
 
 import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Literal, TypeVar
 
 from featurestore.database.client import Database, QueueDatabase
 from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.model import Model
 from featurestore.definitions.project import Project
-from featurestore.definitions.view import DerivedView, FeatureView, View
-from featurestore.entity_id import KeyValue, entity_id
-from featurestore.errors import DefinitionError, TerminalError
+from featurestore.definitions.view import View
+from featurestore.offline.snapshot import Progress
+from featurestore.online.reads import ReadPlanner
 from featurestore.online.redis_store import RedisOnlineStore
 from featurestore.online.store import OnlineStore
 from featurestore.online.values import OnlineValue
 from featurestore.settings import Settings
+from featurestore.training.build import build, quiet, reproduce
+from featurestore.training.pit_plan import KnownAt, plan_reads
+from featurestore.training.receipt import Receipt
+from featurestore.training.spine import ArrowStream
+from featurestore.training.training_set import TrainingSet
 
 Value = str | int | float | bool | None
-Keys = Mapping[str, Sequence[KeyValue]]  # key column → one value per row
+Keys = Mapping[str, Sequence[Value]]  # key column (or request value) → one value per row
 Features = Sequence[FeatureOf | View]
 OnlineRow = Mapping[str, OnlineValue]
 Row = TypeVar("Row")
@@ -31,25 +36,51 @@ class Store:
     def __init__(self, project: Project, database: Database, online: OnlineStore) -> None:
         self.project = project
         self.database, self._online = database, online
+        self._reads = ReadPlanner(project)
 
     def online(self, keys: Keys, features: Features) -> list[OnlineRow]:
         """The features as of now, one mapping per row of `keys`, in order; of a view, its online features.
 
+        Derived features are computed from what was read; `keys` holds the request values that they need as well.
+
         Raises:
             DefinitionError: a feature is not online, or is not read online.
-            TerminalError: a key column is missing or `keys` has columns of different lengths.
+            TerminalError: a key column or request value is missing, or `keys` has columns of different lengths.
         """
-        wanted = [one for feature in features for one in self._online_features(feature)]
-        rows: list[dict[str, OnlineValue]] = [{} for _ in range(_length(keys))]
-        by_entity: dict[str, list[FeatureOf]] = {}
-        for one in wanted:
-            by_entity.setdefault(self._view_of(one).entity.name, []).append(one)
-        now = datetime.now(UTC)
-        for name, ones in by_entity.items():
-            values = self._online.read(name, self._entity_ids(name, keys), ones, now)
-            for row, found in zip(rows, values, strict=True):
-                row.update(found)
-        return list(rows)
+        rows = self._reads.plan(features).read(self._online, keys, datetime.now(UTC))
+        return list[OnlineRow](rows)
+
+    def training_set(
+        self,
+        spine: ArrowStream,
+        features: Features,
+        *,
+        time: str = "event_timestamp",
+        time_zone: str | None = None,
+        known_at: datetime | Literal["row"] | None = None,
+        delay: timedelta = timedelta(0),
+        progress: Progress = quiet,
+    ) -> TrainingSet:
+        """The spine's rows, in its order, with each feature as of the row's time (the column `time`, inclusive).
+
+        `known_at`: everything that has landed (None), what had landed by a time, or, "row", by each row's own time
+        less `delay`. `time_zone` is that of times without one.
+
+        Raises:
+            DefinitionError: a feature is not declared, or two have the same name.
+            SpineError: the spine cannot be joined; the message names column and row.
+        """
+        plan = plan_reads(self.project, features, KnownAt.of(known_at, delay))
+        return build(self.database, plan, spine, time=time, time_zone=time_zone, progress=progress)
+
+    def reproduce(self, receipt: Receipt, spine: ArrowStream, *, progress: Progress = quiet) -> TrainingSet:
+        """The training set of a receipt once more, the same to the bit, whatever has landed or changed since.
+
+        Raises:
+            SpineError: it is not the spine of the receipt.
+            TerminalError: the log no longer has what the training set was made of.
+        """
+        return reproduce(self.database, receipt, spine, progress=progress)
 
     def vectors(self, model: Model, keys: Keys) -> list[list[Value]]:
         """One vector per row of `keys`, values in the model's index order; what is not present is None."""
@@ -68,31 +99,6 @@ class Store:
         self._online.close()
         self.database.close()
 
-    def _online_features(self, feature: FeatureOf | View) -> list[FeatureOf]:
-        if isinstance(feature, FeatureView):
-            return [feature[one.name] for one in feature.online_features]
-        if isinstance(feature, DerivedView):
-            raise DefinitionError(f"view {feature.name!r} is derived; derived views are not read online yet")
-        view = self._view_of(feature)
-        if feature.feature not in view.online_features:
-            kind = "a window" if feature.feature not in view.row_features else "not online"
-            advice = "windows are not read online yet" if kind == "a window" else "set online=True in its view"
-            raise DefinitionError(f"feature {feature.name!r} of view {view.name!r} is {kind}; {advice}")
-        return [feature]
-
-    def _view_of(self, feature: FeatureOf) -> FeatureView:
-        view = self.project.view(feature.view, feature.version)
-        if isinstance(view, DerivedView):
-            raise DefinitionError(f"feature {feature.name!r} is derived; derived views are not read online yet")
-        return view
-
-    def _entity_ids(self, entity: str, keys: Keys) -> list[str]:
-        columns = self.project.entity(entity).key_columns
-        missing = [column for column in columns if column not in keys]
-        if missing:
-            raise TerminalError(f"entity {entity!r} is identified by {', '.join(columns)}; {missing[0]!r} is not given")
-        return [entity_id(values) for values in zip(*(keys[column] for column in columns), strict=True)]
-
 
 @contextmanager
 def connect(project: Project, settings: Settings | None = None) -> Generator[Store]:
@@ -107,10 +113,3 @@ def connect(project: Project, settings: Settings | None = None) -> Generator[Sto
         yield store
     finally:
         store.close()
-
-
-def _length(keys: Keys) -> int:
-    lengths = {len(values) for values in keys.values()}
-    if len(lengths) != 1:
-        raise TerminalError(f"keys have columns of different lengths: { {name: len(v) for name, v in keys.items()} }")
-    return lengths.pop()

@@ -80,15 +80,17 @@ class Readers:
         self._root.close()
 
     def _admit(self) -> None:
-        while not self._stopping.is_set():
-            if not self._places.acquire(timeout=_POLL_S):
-                continue
-            request = self._next_request()
-            if request is None:
-                self._places.release()
-            else:
-                self._admitted.put(request.client, _Admitted(request))
-        self._admitted.close()
+        try:
+            while not self._stopping.is_set():
+                if not self._places.acquire(timeout=_POLL_S):
+                    continue
+                request = self._next_request()
+                if request is None:
+                    self._places.release()
+                else:
+                    self._admitted.put(request.client, _Admitted(request))
+        finally:
+            self._admitted.close()
 
     def _next_request(self) -> ReadRequest | None:
         try:

@@ -26,7 +26,7 @@ from azure.core.exceptions import (
     ResourceModifiedError,
     ResourceNotFoundError,
 )
-from azure.storage.blob import BlobServiceClient, ExponentialRetry
+from azure.storage.blob import BlobServiceClient, LinearRetry
 
 from featurestore.errors import SettingsError, StoreUnavailableError, TerminalError, TransientError
 from featurestore.models.history import BlobVersion, Scan, Unusable, next_word, scan_of
@@ -54,9 +54,7 @@ class ModelBlobs:
         try:
             service = BlobServiceClient.from_connection_string(
                 connection_string,
-                retry_policy=ExponentialRetry(
-                    initial_backoff=1, increment_base=2, retry_total=2, random_jitter_range=1
-                ),
+                retry_policy=LinearRetry(backoff=1, retry_total=2, random_jitter_range=1),
                 connection_timeout=min(timeout_s, 5.0),
                 read_timeout=timeout_s,
             )

@@ -1,15 +1,21 @@
 """From what is to be served to what is served: fetch, check, publish."""
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from featurestore.definitions.project import Project
-from featurestore.errors import TerminalError
-from featurestore.models.blobs import ModelBlobs
+from featurestore.errors import SettingsError, TerminalError
 from featurestore.models.gate import MAX_ARTIFACT_BYTES, Refusal, check
 from featurestore.models.history import Scan
 from featurestore.models.log import Production
-from featurestore.models.metadata import ModelVersion
+from featurestore.models.metadata import Artifact, ModelVersion
 from featurestore.models.publish import ModelStore
+
+
+class Downloads(Protocol):
+    """What is needed of ModelBlobs."""
+
+    def download(self, artifact: Artifact) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +29,12 @@ class Outcome:
     refusals: tuple[Refusal, ...] = ()
 
 
-def bring(wanted: Production, scan: Scan, blobs: ModelBlobs, store: ModelStore, project: Project) -> Outcome:
+def bring(wanted: Production, scan: Scan, blobs: Downloads, store: ModelStore, project: Project) -> Outcome:
     """Publish the version that is to be served, or withdraw the model; doing it again changes nothing.
 
     Raises:
         TransientError: the container or Redis does not answer; try again.
+        SettingsError: one of them refuses the credentials.
     """
     outcome = Outcome(wanted.model_id, wanted.version, wanted.generation)
     if not wanted.version:
@@ -53,7 +60,7 @@ def _find(wanted: Production, scan: Scan) -> ModelVersion | None:
     return None
 
 
-def _fetch(version: ModelVersion, blobs: ModelBlobs) -> tuple[dict[str, bytes], tuple[Refusal, ...]]:
+def _fetch(version: ModelVersion, blobs: Downloads) -> tuple[dict[str, bytes], tuple[Refusal, ...]]:
     """The artifacts by type, and why some could not be had. One that is too large is left for the gate to refuse."""
     found: dict[str, bytes] = {}
     refusals: list[Refusal] = []
@@ -62,6 +69,8 @@ def _fetch(version: ModelVersion, blobs: ModelBlobs) -> tuple[dict[str, bytes], 
             continue
         try:
             found[artifact.artifact_type] = blobs.download(artifact)
+        except SettingsError:  # the container refuses us; no artifact's fault
+            raise
         except TerminalError as error:
             refusals.append(Refusal("artifact", str(error)))
     return found, tuple(refusals)

@@ -12,6 +12,7 @@ from featurestore.definitions.view import FeatureView
 from featurestore.online.keys import Keys
 from featurestore.online.octets import as_list
 from featurestore.online.reader import plan_read, to_micros
+from featurestore.online.store import Read
 from featurestore.online.values import OnlineValue, Pushed, PutCounts
 from featurestore.online.writer import Encoded, encoded, newest_rows
 from featurestore.order import Order
@@ -61,6 +62,9 @@ class MemoryOnlineStore:
         with self._lock:
             hashes = [self._hashes.get(plan.key(entity_id), {}) for entity_id in entity_ids]
             return [plan.values([stored.get(field) for field in plan.fields], now_us) for stored in hashes]
+
+    def read_all(self, reads: Sequence[Read], now: datetime) -> list[list[dict[str, OnlineValue]]]:
+        return [self.read(one.entity, one.entity_ids, one.features, now) for one in reads]
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -4,6 +4,7 @@ import logging
 import secrets
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import islice
 from typing import cast
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from featurestore.online.codec import COMPACT_BYTES, FORMAT
 from featurestore.online.connection import RedisServer, Wire, raise_first, script
 from featurestore.online.keys import Keys
 from featurestore.online.reader import Plans, to_micros
+from featurestore.online.store import Read
 from featurestore.online.values import OnlineValue, Pushed, PutCounts
 from featurestore.online.writer import Encoded, encoded, newest_rows
 
@@ -83,13 +85,22 @@ class RedisOnlineStore:
     def read(
         self, entity: str, entity_ids: Sequence[str], features: Sequence[FeatureOf], now: datetime
     ) -> list[dict[str, OnlineValue]]:
-        if not entity_ids or not features:
+        if not features:
             return [{} for _ in entity_ids]
-        plan = self._plans.plan(entity, features)
+        return self.read_all([Read(entity, entity_ids, features)], now)[0]
+
+    def read_all(self, reads: Sequence[Read], now: datetime) -> list[list[dict[str, OnlineValue]]]:
+        plans = [self._plans.plan(one.entity, one.features) for one in reads]
+        frames = b"".join([plan.frames(one.entity_ids) for plan, one in zip(plans, reads, strict=True)])
+        if not frames:
+            return [[] for _ in reads]
         with self._server.wire() as wire:
-            replies = raise_first(wire.send(plan.frames(entity_ids), len(entity_ids)))
+            replies = iter(raise_first(wire.send(frames, sum(len(one.entity_ids) for one in reads))))
         now_us = to_micros(now)
-        return [plan.values(cast("list[bytes | None]", reply), now_us) for reply in replies]
+        return [
+            [plan.values(cast("list[bytes | None]", reply), now_us) for reply in islice(replies, len(one.entity_ids))]
+            for plan, one in zip(plans, reads, strict=True)
+        ]
 
     def close(self) -> None:
         self._server.close()

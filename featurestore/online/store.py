@@ -1,6 +1,7 @@
 """The online store: the newest value of every online feature, a cache of the log."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,6 +11,15 @@ from featurestore.online.values import OnlineValue, Pushed, PutCounts
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Features of some entities of one kind."""
+
+    entity: str
+    entity_ids: Sequence[str]
+    features: Sequence[FeatureOf]
 
 
 class OnlineStore(Protocol):
@@ -52,6 +62,10 @@ class OnlineStore(Protocol):
 
         The values of one view are of one row. A value of exactly `max_age` is fresh.
         """
+        ...
+
+    def read_all(self, reads: Sequence[Read], now: datetime) -> list[list[dict[str, OnlineValue]]]:
+        """Several reads, of any entities and some features each, in one round trip; as many answers."""
         ...
 
     def close(self) -> None:

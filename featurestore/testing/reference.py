@@ -1,7 +1,7 @@
 """Point-in-time reads the slow way: every row looked at, in plain Python. What the kernel has to equal, to the bit."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -11,9 +11,11 @@ from featurestore.definitions.view import FeatureView
 from featurestore.windows import Window
 
 Row = Mapping[str, Any]  # of the log: entity_id, event_timestamp, created_at, sequence, tie and the view's columns
+Tiles = Mapping[int, Sequence[Any]]
 KnownAt = datetime | Literal["row"] | None
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _NO_DELAY = timedelta(0)
 
 
@@ -56,33 +58,19 @@ def _newest(feature: Feature, rows: Sequence[Row], time: datetime) -> Any:
 def _folded(declared: Aggregation, window: str, rows: Sequence[Row], time: datetime) -> Any:
     length = duration(window, "")
     hop_us = Window.of(length).hop_us
-    start_us = (_micros(time) - _micros(_EPOCH + length)) // hop_us * hop_us
+    start_us = (_micros(time) - length // _MICROSECOND) // hop_us * hop_us
     tiles: dict[int, list[Any]] = {}
     for row in rows:
         happened_us = _micros(row["event_timestamp"])
         if happened_us > start_us and row[declared.name] is not None:
-            tiles.setdefault(math.ceil(happened_us / hop_us), []).append(row[declared.name])
+            tiles.setdefault(-(-happened_us // hop_us), []).append(row[declared.name])
     values = [value for k in sorted(tiles) for value in tiles[k]]
     if declared.function == "count":
         return len(values)
-    if not values:
-        return None
-    match declared.function:
-        case "first":
-            return values[0]
-        case "last":
-            return values[-1]
-        case "min":
-            return min(values, key=_nan_is_largest)
-        case "max":
-            return max(values, key=_nan_is_largest)
-        case "sum":
-            return _sum(tiles)
-        case "mean":
-            return _sum({k: [float(value) for value in tiles[k]] for k in tiles}) / len(values)
+    return _FOLDS[declared.function](values, tiles) if values else None
 
 
-def _sum(tiles: Mapping[int, Sequence[Any]]) -> Any:
+def _sum(tiles: Tiles) -> Any:
     """Tile by tile, the oldest first; in a tile, one after the other."""
     total = 0.0 if any(isinstance(value, float) for values in tiles.values() for value in values) else 0
     for k in sorted(tiles):
@@ -93,9 +81,23 @@ def _sum(tiles: Mapping[int, Sequence[Any]]) -> Any:
     return total
 
 
+def _mean(values: Sequence[Any], tiles: Tiles) -> float:
+    return _sum({k: [float(value) for value in tiles[k]] for k in tiles}) / len(values)
+
+
 def _nan_is_largest(value: Any) -> tuple[bool, Any]:
     return isinstance(value, float) and math.isnan(value), value
 
 
 def _micros(time: datetime) -> int:
-    return (time - _EPOCH) // timedelta(microseconds=1)
+    return (time - _EPOCH) // _MICROSECOND
+
+
+_FOLDS: Mapping[str, Callable[[Sequence[Any], Tiles], Any]] = {
+    "sum": lambda values, tiles: _sum(tiles),
+    "mean": _mean,
+    "min": lambda values, tiles: min(values, key=_nan_is_largest),
+    "max": lambda values, tiles: max(values, key=_nan_is_largest),
+    "first": lambda values, tiles: values[0],
+    "last": lambda values, tiles: values[-1],
+}

@@ -5,20 +5,20 @@ the product is involved. No value comes from a row that happened after the spine
 then if the plan says so.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
 
 from featurestore.definitions.dtypes import arrow_type
+from featurestore.offline.snapshot import Progress
 from featurestore.training.pit_plan import Column, PitPlan, RowRead, ViewRead
-from featurestore.training.spine import Int64s, Spine
+from featurestore.training.spine import Int64s, Spine, places
 from featurestore.training.timeline import Bounds, Moments, Timeline, int64s
 from featurestore.training.window_features import fold_windows
 from featurestore.transform.derive import TYPES, derive
 
 Columns = dict[Column, pa.ChunkedArray | pa.Array]
-Progress = Callable[[str, int, int], None]  # what is done, done so far, of how many
 
 
 def join(plan: PitPlan, spine: Spine, logs: Mapping[str, pa.Table], progress: Progress) -> Columns:
@@ -33,15 +33,15 @@ def join(plan: PitPlan, spine: Spine, logs: Mapping[str, pa.Table], progress: Pr
     moments = {key: Moments.of(entities, spine.times_us) for key, entities in spine.entities.items()}
     steps = len(plan.views) + len(plan.derivations)
     for step, view in enumerate(plan.views):
-        progress(view.target, step, steps)
+        progress(f"join {view.target}", step, steps)
         with np.errstate(all="ignore"):  # NaN and infinity are values like others
             found |= _read_view(plan, view, spine, moments[view.key], logs[view.target])
     for step, what in enumerate(plan.derivations, len(plan.views)):
-        progress(what.target, step, steps)
+        progress(f"derive {what.target}", step, steps)
         given = [found[one.target, one.name] if one.target else spine.table.column(one.name) for one in what.inputs]
         derived = derive(what, given)
         found |= {(what.target, name): derived.column(name) for name in derived.column_names}
-    progress("", steps, steps)
+    progress("join", steps, steps)
     return found
 
 
@@ -67,4 +67,4 @@ def _newest_values(read: RowRead, spine: Spine, log: pa.Table, newest: Int64s) -
         happened = int64s(log, "event_timestamp")[newest] if log.num_rows else spine.times_us
         absent = absent | (spine.times_us - happened > read.max_age_us)
     column = log.column(read.name).cast(arrow_type(TYPES[read.dtype]))
-    return column.take(pa.array(newest, mask=absent))
+    return column.take(places(newest, absent))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Protocol, cast
 
 import duckdb
@@ -11,10 +12,14 @@ import pyarrow.compute
 
 from featurestore.entity_id import entity_id_sql
 from featurestore.errors import SpineError
+from featurestore.landing.batch import to_micros
 
 pc: Any = pyarrow.compute  # its stubs know lazy expressions only
 
 Int64s = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+
+_FIRST_US, _LAST_US = (to_micros(datetime(year, 1, 1, tzinfo=UTC)) for year in (1000, 9999))
 
 
 class ArrowStream(Protocol):
@@ -63,6 +68,9 @@ def read_spine(
             what = "twice" if column in table.column_names else f"not; it has {', '.join(table.column_names) or 'none'}"
             raise SpineError(f"the spine needs column {column!r} once and has it {what}")
     times_us = _times(table.column(time), time, time_zone)
+    absurd = np.flatnonzero((times_us < _FIRST_US) | (times_us >= _LAST_US))
+    if len(absurd):
+        raise SpineError(f"row {absurd[0]}: {time} is not between the years 1000 and 9999")
     return Spine(table, times_us, {key: _entities(table, key) for key in keys})
 
 
@@ -78,7 +86,7 @@ def _without_views(table: pa.Table) -> pa.Table:
     """Text and bytes in Arrow's usual layout; few functions know the newer one, which polars exports."""
     usual = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
     fields = [one.with_type(usual.get(one.type, one.type)) for one in table.schema]
-    return table.cast(pa.schema(fields, table.schema.metadata))
+    return table.cast(pa.schema(fields))
 
 
 def _times(column: pa.ChunkedArray, name: str, time_zone: str | None) -> Int64s:
@@ -157,3 +165,8 @@ def _key_column(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
 
 def _first(mask: pa.ChunkedArray) -> int:
     return pc.index(mask, pa.scalar(True)).as_py()
+
+
+def places(rows: Int64s, absent: Any = None) -> Any:
+    """Positions as `take` wants them; where `absent`, it gives NULL."""
+    return pa.array(rows, pa.int64(), mask=absent)

@@ -11,7 +11,7 @@ from featurestore.definitions.dtypes import arrow_type
 from featurestore.errors import TerminalError
 from featurestore.training.fold import ADD, Operation, Ranges, Runs, Values, fold
 from featurestore.training.pit_plan import ViewRead, WindowRead
-from featurestore.training.spine import Int64s, pc
+from featurestore.training.spine import Int64s, pc, places
 from featurestore.training.timeline import Moments, Timeline
 from featurestore.transform.derive import TYPES
 from featurestore.windows import Window
@@ -33,7 +33,7 @@ class _Inputs:
 
     @classmethod
     def of(cls, timeline: Timeline, column: pa.ChunkedArray) -> "_Inputs":
-        values = column.take(pa.array(timeline.rows)).combine_chunks()
+        values = column.take(places(timeline.rows)).combine_chunks()
         counted = values.is_valid().to_numpy(zero_copy_only=False)
         visible = timeline.visible_us
         return cls(
@@ -59,7 +59,7 @@ def fold_windows(view: ViewRead, timeline: Timeline, log: pa.Table, moments: Mom
     ends = timeline.end(moments)
     starts = {w: timeline.end(moments.at(w.start(moments.times_us))) for w in view.distinct_windows}
     inputs = {name: _Inputs.of(timeline, log.column(name)) for name in {one.column for one in view.windows}}
-    back = pa.array(np.argsort(moments.rows))
+    back = places(np.argsort(moments.rows))
     found: dict[str, pa.Array] = {}
     for read in view.windows:
         of = inputs[read.column]
@@ -82,7 +82,7 @@ class _Fold:
             return pa.array(self._count(), dtype)
         if read.function in {"first", "last"}:
             place = self._first() if read.function == "first" else self._last()
-            return self.inputs.column.take(pa.array(place, mask=(place < 0) | (place >= len(self.inputs.column))))
+            return self.inputs.column.take(places(place, (place < 0) | (place >= len(self.inputs.column))))
         empty = self._count() == 0
         if read.function == "sum":
             numbers = self._sum_of_ints(read) if dtype == pa.int64() else self._over(self._floats(), ADD)
@@ -129,4 +129,4 @@ class _Fold:
             return pa.array(self._over(column.to_numpy(), operation), mask=empty)
         ranked = column.unique().take(pc.sort_indices(column.unique()))  # texts by their bytes, false before true
         ranks = pc.index_in(column, value_set=ranked).cast(pa.int64()).to_numpy()
-        return ranked.take(pa.array(self._over(ranks, operation), mask=empty))
+        return ranked.take(places(self._over(ranks, operation), empty))

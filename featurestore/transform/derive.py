@@ -85,8 +85,8 @@ def derive(what: Derivation, columns: Sequence[pa.Array | pa.ChunkedArray]) -> p
     Raises:
         TerminalError: an expression fails on these values; the message names the view and says why.
     """
-    fields = [pa.field(one.name, arrow_type(TYPES[one.dtype])) for one in what.inputs]
-    table = pa.Table.from_arrays([_cast(what, *pair) for pair in zip(fields, columns, strict=True)], pa.schema(fields))
+    given = zip(what.inputs, columns, strict=True)
+    table = pa.table({one.name: _cast(what, one, column) for one, column in given})
     connection = _connection()
     connection.register("inputs", table)
     try:
@@ -97,13 +97,11 @@ def derive(what: Derivation, columns: Sequence[pa.Array | pa.ChunkedArray]) -> p
         connection.unregister("inputs")
 
 
-def _cast(what: Derivation, field: pa.Field, column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+def _cast(what: Derivation, given: Input, column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     try:
-        return column.cast(field.type)
+        return column.cast(arrow_type(TYPES[given.dtype]))
     except pa.ArrowException as error:
-        raise TerminalError(
-            f"view {what.target}: {field.name!r} is {column.type}, not {field.type} ({error})"
-        ) from error
+        raise TerminalError(f"view {what.target}: {given.name!r} is no {given.dtype}: {error}") from error
 
 
 def _connection() -> duckdb.DuckDBPyConnection:

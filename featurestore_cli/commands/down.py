@@ -7,6 +7,8 @@ import threading
 import time
 from contextlib import suppress
 
+import psutil
+
 from featurestore.settings import Settings
 from featurestore_cli.output import complain, say
 from featurestore_cli.stack.state import Home
@@ -29,10 +31,18 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     never, deadline = threading.Event(), time.monotonic() + args.timeout
-    while home.running() is not None or home.leftovers():
+    while home.running() is not None or home.leftovers() or (pid and _is_there(pid)):
         if time.monotonic() > deadline:
             complain(f"error: not everything has ended within {args.timeout:g} s: `featurestore status`")
             return 1
         never.wait(0.1)
     say("everything has stopped")
     return 0
+
+
+def _is_there(pid: int) -> bool:
+    """Whether the process itself is still ending, after it has let everything go."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -29,14 +29,18 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     chosen = (
         [_Log(args.name, logs[args.name], "")] if args.name else [_Log(n, p, f"{n:<14} | ") for n, p in logs.items()]
     )
-    for log in chosen:
-        for line in last_lines(log.path, args.lines):
-            say(f"{log.prefix}{line}")
-    never = threading.Event()
-    while args.follow:
+    try:
         for log in chosen:
-            log.show_new()
-        never.wait(POLL_S)
+            for line in last_lines(log.path, args.lines):
+                say(f"{log.prefix}{line}")
+        never = threading.Event()
+        while args.follow:
+            for log in chosen:
+                log.show_new()
+            never.wait(POLL_S)
+    finally:
+        for log in chosen:
+            log.close()
     return 0
 
 
@@ -56,6 +60,9 @@ class _Log:
             self._file.close()
             self._file = self.path.open("rb")
             self._show(self._file.read())
+
+    def close(self) -> None:
+        self._file.close()
 
     def _replaced(self) -> bool:
         try:

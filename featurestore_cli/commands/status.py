@@ -54,12 +54,13 @@ def _counts(settings: Settings) -> Counts | None:
 
 
 def accounting(counts: Counts) -> str:
-    """Where every produced record is."""
+    """Where every record is: what was produced has landed or is a dead letter; what is due in views has come there."""
+    landed = f"landed {count(counts.landed)} + dead letters {count(counts.dead_letters)}"
     parts = (
         ("logged", counts.logged),
         ("filtered", counts.filtered),
         ("quarantined", counts.quarantined),
-        ("dead letters", counts.dead_letters),
         ("pending", counts.pending),
     )
-    return f"produced {count(counts.produced)} = " + " + ".join(f"{name} {count(number)}" for name, number in parts)
+    views = " + ".join(f"{name} {count(number)}" for name, number in parts)
+    return f"produced {count(counts.produced)} = {landed} · due {count(counts.due)} = {views}"

@@ -48,6 +48,7 @@ class AzuriteServer:
             env={"AZURITE_ACCOUNTS": f"{ACCOUNT}:{self.key}"},
             answers=lambda: listens("127.0.0.1", self.port),
             address=f"127.0.0.1:{self.port}",
+            ports=(self.port,),
         )
 
 

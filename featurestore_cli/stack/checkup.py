@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psutil
 
@@ -18,10 +17,10 @@ from featurestore_cli.stack import azurite, kafka, redis
 from featurestore_cli.stack.dagster import DEFAULT_PORT as DAGSTER_PORT
 from featurestore_cli.stack.downloads import cache_dir
 from featurestore_cli.stack.plan import DEFAULT_GRPC_PORT
-from featurestore_cli.stack.ports import is_free
+from featurestore_cli.stack.ports import describe_listener, is_free, listener
 from featurestore_cli.stack.provision import BROKERS, CONNECTION_STRING, REDIS_URL, reachable
 from featurestore_cli.stack.runtimes import EXTRA, MissingProgramError, find_java, find_node, find_redis_server
-from featurestore_cli.stack.service import last_lines
+from featurestore_cli.stack.service import last_lines, port_of
 from featurestore_cli.stack.state import Home, ProcessState, now
 
 PYTHON = (3, 11)
@@ -150,7 +149,7 @@ def _ports(patient: Patient) -> Iterator[Finding]:
     for name, port in DEFAULT_PORTS.items():
         if not is_free(port):
             yield Finding(
-                f"port {port}, the usual one for {name}, is taken by {_owner(port)}",
+                f"port {port}, the usual one for {name}, is taken by {describe_listener(port)}",
                 "nothing: `up` leaves it alone and takes another port",
                 wrong=False,
             )
@@ -170,30 +169,16 @@ def _detail(home: Home, process: ProcessState) -> str:
 
 
 def _advice(process: ProcessState) -> str:
-    port = _port(process.address)
-    if port and process.pid and not is_free(port) and not _belongs(port, process.pid):
-        return f"port {port} is taken by {_owner(port)}: end that, or `featurestore down` and `up`, which takes another"
+    port = port_of(process.address)
+    ours = process.pid or process.state == "restarting"  # and not a service that is only looked at
+    if port and ours and not is_free(port) and not _belongs(port, process.pid):
+        owner = describe_listener(port)
+        return f"port {port} is taken by {owner}: end that, or `featurestore down` and `up`, which takes another"
     return f"`featurestore logs {process.name}` says more; it is tried again and again"
 
 
-def _port(address: str) -> int:
-    return urlsplit(address if "://" in address else f"//{address}").port or 0
-
-
-def _listener(port: int) -> psutil.Process | None:
-    for one in psutil.net_connections(kind="tcp"):
-        if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid:
-            return psutil.Process(one.pid)
-    return None
-
-
-def _owner(port: int) -> str:
-    process = _listener(port)
-    return f"{process.name()} (process {process.pid})" if process else "a process of another user"
-
-
 def _belongs(port: int, leash: int) -> bool:
-    process = _listener(port)
+    process = listener(port)
     return process is not None and leash in {one.pid for one in process.parents()}
 
 

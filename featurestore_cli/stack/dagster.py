@@ -38,6 +38,7 @@ class CodeServer:
             # `code-server start` and not `api grpc`: "Reload" in the UI then takes up changed features.
             command=(sys.executable, "-m", "dagster", "code-server", "start", *at, *self.arguments),
             directory=directory,
+            ports=(self.port,) if self.port else (),
             answers=self._answers,  # it opens its socket after it has loaded the code
             ready_within_s=120.0,
             stop_within_s=30.0,  # runs that it began come to their end first
@@ -98,6 +99,7 @@ class Dagster:
             directory=self.project,
             answers=lambda: get_http(self.port, "/server_info")[0] == 200,
             address=self.url,
+            ports=(self.port,),
             ready_within_s=120.0,
         )
 

@@ -56,13 +56,18 @@ def cache_dir(env: Mapping[str, str]) -> Path:
 def kafka_jars(cache: Path, say: Say) -> list[Path]:
     """The jars of the lock, each checked against its hash; those that are missing or damaged are fetched."""
     repository = cache / "maven"
-    lock = tomllib.loads(files("featurestore_cli.stack").joinpath(KAFKA_LOCK).read_text())
-    jars = [Jar(one["groupId"], one["artifactId"], one["version"], one["sha256"]) for one in lock["dependencies"]]
+    jars = read_lock()
     with _alone(cache, "maven", say):
         missing = [jar for jar in jars if not _intact(repository / jar.path, jar.sha256)]
         if missing:
             _fetch_jars(missing, repository, say)
     return [repository / jar.path for jar in jars]
+
+
+def read_lock() -> list[Jar]:
+    """Every jar of Kafka and what it needs."""
+    lock = tomllib.loads(files("featurestore_cli.stack").joinpath(KAFKA_LOCK).read_text())
+    return [Jar(one["groupId"], one["artifactId"], one["version"], one["sha256"]) for one in lock["dependencies"]]
 
 
 def azurite(cache: Path, node: Node, logs: Path, env: Mapping[str, str], say: Say) -> Path:

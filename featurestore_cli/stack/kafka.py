@@ -113,6 +113,7 @@ class KafkaBroker:
             command=(*run, "kafka.Kafka", str(properties)),
             answers=lambda: answers(self.brokers),
             address=self.brokers,
+            ports=(*self.ports.values(), self.controller_port),
             ready_within_s=90.0,
             stop_within_s=15.0,
         )
@@ -175,7 +176,9 @@ def _can_bind(host: str) -> bool:
 
 def _format(run: tuple[str, ...], properties: Path, output: Path) -> None:
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    command = [*run, "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster_id, "-c", str(properties)]
+    # With "=", because an id may begin with a dash, which would be taken for another option.
+    options = ("--standalone", f"--cluster-id={cluster_id}", "--config", str(properties))
+    command = [*run, "kafka.tools.StorageTool", "format", *options]
     with output.open("w") as file:
         try:
             code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, timeout=60, check=False).returncode

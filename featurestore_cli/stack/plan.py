@@ -6,18 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from featurestore.settings import PREFIX, Settings
 from featurestore_cli.stack.dagster import Dagster, plan_dagster
 from featurestore_cli.stack.ports import Ports
 from featurestore_cli.stack.provision import Provided, Site, provide_azurite, provide_kafka, provide_redis
-from featurestore_cli.stack.service import Program, Say
+from featurestore_cli.stack.service import Program, Say, port_of
 from featurestore_cli.stack.state import Home, PlatformState
 from featurestore_cli.stack.unit import CODE, DATABASE, GENERATOR, INGEST, RUNS, SERVICES, Unit, read_health
 
 GRPC_ADDRESS = "GRPC_ADDRESS"
 DEFAULT_GRPC_PORT = 50051
+FED = ("ingest-kafka", "ingest-grpc")  # by the generator
 EXAMPLE_DONE = "example-pushed"  # a file beside Azurite's data
 
 
@@ -29,6 +29,7 @@ class Plan:
     addresses: Mapping[str, str] = field(repr=False)  # for platform.env
     env: Mapping[str, str] = field(repr=False)  # of every program
     dagster_url: str
+    ports: Ports = field(repr=False)  # held as long as this lives
 
 
 def plan_platform(
@@ -69,7 +70,7 @@ def plan_platform(
         daemon("ingest-kafka", 9466, run="kafka", after=("kafka-topics",), wave=INGEST),
         daemon("ingest-grpc", 9467, run="grpc", after=(), wave=INGEST, address=grpc),
         *_dagster(dagster),
-        *([daemon("generator", 9468, run="generator", after=FED, wave=GENERATOR)] if feeds else []),
+        *([daemon("generator", 9468, run="generator", after=FED, wave=GENERATOR, may_end=True)] if feeds else []),
     )
     return Plan(
         units=units,
@@ -88,6 +89,7 @@ def plan_platform(
             "PYTHONUNBUFFERED": "1",
         },
         dagster_url=dagster.url,
+        ports=site.ports,
     )
 
 
@@ -118,6 +120,7 @@ def _daemon(
     after: tuple[str, ...],
     wave: int,
     address: str = "",
+    may_end: bool = False,
 ) -> Unit:
     """A process of our own: `featurestore run NAME`, with a port for its health and metrics."""
     port = ports.take(before.get(name, 0), port)
@@ -127,9 +130,10 @@ def _daemon(
         env={f"{PREFIX}METRICS_PORT": str(port)},
         answers=lambda: read_health(port)[0],
         address=address,
+        ports=(port, *([port_of(address)] if address else [])),
         stop_within_s=20.0,
     )
-    return Unit(program=program, after=after, wave=wave, metrics_port=port)
+    return Unit(program=program, after=after, wave=wave, metrics_port=port, may_end=may_end)
 
 
 def _dagster(dagster: Dagster) -> list[Unit]:
@@ -147,9 +151,8 @@ def _dagster(dagster: Dagster) -> list[Unit]:
 def _ports(state: PlatformState | None) -> dict[str, int]:
     """Where the processes of the last time were, so that they are found there again."""
     processes = state.processes if state else ()
-    return {one.name: one.metrics_port or urlsplit(one.address).port or 0 for one in processes}
+    return {one.name: one.metrics_port or port_of(one.address) for one in processes}
 
 
 def _grpc_address(site: Site) -> str:
-    before = site.before(GRPC_ADDRESS).rpartition(":")[2]
-    return f"127.0.0.1:{site.ports.take(int(before or 0), DEFAULT_GRPC_PORT)}"
+    return f"127.0.0.1:{site.ports.take(port_of(site.before(GRPC_ADDRESS)), DEFAULT_GRPC_PORT)}"

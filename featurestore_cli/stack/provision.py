@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from featurestore.settings import PREFIX, Settings
 from featurestore_cli.stack import azurite, kafka, redis
 from featurestore_cli.stack.ports import LOOPBACK, Ports
-from featurestore_cli.stack.service import Program, Say, join_address, listens
+from featurestore_cli.stack.service import Program, Say, join_address, listens, port_of
 
 OUTLIVE_S = 3.0  # for daemons to land what they hold and to leave their groups, when `up` itself was killed
 BROKERS, REDIS_URL, CONNECTION_STRING = "KAFKA_BROKERS", "REDIS_URL", "AZURE_CONNECTION_STRING"
@@ -101,7 +101,7 @@ def provide_redis(site: Site) -> Provided:
             return _found("redis", REDIS_URL, url, partial(redis.answers, url), _without_password(url))
     server = redis.RedisServer(
         home=site.data_dir / "redis",
-        port=site.ports.take(_port(before), site.defaults.redis),
+        port=site.ports.take(port_of(before), site.defaults.redis),
         password=urlsplit(before).password or secrets.token_urlsafe(24),
     )
     return Provided(
@@ -126,7 +126,7 @@ def provide_azurite(site: Site) -> Provided:
             return _found("azurite", CONNECTION_STRING, connection_string, partial(reachable, endpoint), endpoint)
     server = azurite.AzuriteServer(
         home=site.data_dir / "azurite",
-        port=site.ports.take(_port(azurite.endpoint(before)), site.defaults.azurite),
+        port=site.ports.take(port_of(azurite.endpoint(before)), site.defaults.azurite),
         key=azurite.key(before) or base64.b64encode(secrets.token_bytes(32)).decode(),
     )
     return Provided(
@@ -161,15 +161,9 @@ def _anyone(port: int) -> bool:
 def reachable(url: str) -> bool:
     """Whether something listens there."""
     parts = urlsplit(url)
-    return listens(parts.hostname or "", _port(url))
-
-
-def _port(url: str) -> int:
-    """The port of a URL; 0 for no URL."""
-    parts = urlsplit(url)
-    return parts.port or {"https": 443, "http": 80, "redis": redis.DEFAULT_PORT}.get(parts.scheme, 0)
+    return listens(parts.hostname or "", port_of(url))
 
 
 def _without_password(url: str) -> str:
     parts = urlsplit(url)
-    return f"{parts.hostname}:{_port(url)}"
+    return f"{parts.hostname}:{port_of(url)}"

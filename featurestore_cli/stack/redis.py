@@ -47,6 +47,7 @@ class RedisServer:
             command=(str(server), str(conf.absolute())),
             answers=lambda: answers(self.url),
             address=f"127.0.0.1:{self.port}",
+            ports=(self.port,),
             ready_within_s=120.0,  # it reads its append-only file first
         )
 

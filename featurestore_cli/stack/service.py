@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from featurestore.errors import TransientError
 
@@ -22,6 +23,7 @@ class Program:
     command: tuple[str, ...]
     answers: Callable[[], bool]  # returns within about a second, whatever the state of the program
     address: str = ""
+    ports: tuple[int, ...] = ()  # where it is going to listen, on loopback
     env: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)  # besides the starter's own
     directory: Path | None = None
     ready_within_s: float = 60.0
@@ -75,6 +77,12 @@ def get_http(port: int, path: str) -> tuple[int, bytes]:
 def join_address(host: str, port: int) -> str:
     """`host:port`, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def port_of(address: str) -> int:
+    """The port of an address or URL, or the usual one of its scheme; 0 when there is none."""
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    return parts.port or {"https": 443, "http": 80, "redis": 6379, "rediss": 6379}.get(parts.scheme, 0)
 
 
 def write_private(path: Path, text: str) -> None:

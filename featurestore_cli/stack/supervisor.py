@@ -11,6 +11,7 @@ from typing import Protocol
 
 from featurestore.errors import StoreUnavailableError
 from featurestore_cli.stack.leash import describe
+from featurestore_cli.stack.ports import describe_listener, is_free
 from featurestore_cli.stack.processes import Child, longest_stop_s, start
 from featurestore_cli.stack.service import last_lines
 from featurestore_cli.stack.state import ProcessState, now
@@ -102,7 +103,7 @@ class Supervisor:
 
     def states(self) -> list[ProcessState]:
         """Finished jobs are left out."""
-        return [one.state for one in self._all.values() if one.state.state != "done"]
+        return [one.state for one in self._all.values() if not (one.unit.once and one.state.state == "done")]
 
     def _look(self) -> float:
         """See to everything once; return how long to wait until the next time."""
@@ -126,25 +127,33 @@ class Supervisor:
             self._ask(one)
 
     def _start(self, one: Supervised) -> None:
+        """Start it, unless somebody else has one of its ports: that one's answers would be taken for its own."""
+        if taken := next((port for port in one.unit.program.ports if not is_free(port)), None):
+            self._try_later(one, f"port {taken} is taken by {describe_listener(taken)}")
+            return
         one.child = start(one.unit.program, self._logs, self._env, held=self._held)
         one.started_at, one.due_at = time.monotonic(), 0.0
         self._change(one, "starting", one.unit.note, pid=one.child.pid)
 
     def _ended(self, one: Supervised, code: int) -> None:
-        """A job is done; anything else should not have ended, and is started again after a growing pause."""
+        """A job is done; anything else should not have ended, and is started again."""
         one.child = None
-        if one.unit.once and code == 0:
+        if code == 0 and (one.unit.once or one.unit.may_end):
             self._became_ready(one, "done")
             return
-        words = _last_words(self._logs / f"{one.unit.name}.log") if code < 128 else ""
         if one.state.state == "ready" and time.monotonic() - one.started_at > STEADY_S:
             one.failures = 0
+        words = _last_words(self._logs / f"{one.unit.name}.log") if code < 128 else ""
+        self._try_later(one, describe(code) + (f": {words}" if words else ""))
+
+    def _try_later(self, one: Supervised, reason: str) -> None:
+        """Start it again after a pause that grows from time to time."""
         pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**one.failures)
         one.failures += 1
         one.due_at = time.monotonic() + pause_s
-        note = f"{describe(code)}; again in {pause_s:g} s" + (f": {words}" if words else "")
+        note = f"{reason}; again in {pause_s:g} s"
         self._change(one, "restarting", note, pid=0, restarts=one.state.restarts + 1)
-        log.warning("%s ended with %s", one.unit.name, note)
+        log.warning("%s: %s", one.unit.name, note)
 
     def _ask(self, one: Supervised) -> None:
         """Ask the program whether it is ready; one that stays silent for too long while it starts is ended."""

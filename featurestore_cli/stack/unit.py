@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from featurestore_cli.stack.service import Program, get_http
 
 # When the platform stops, from first to last: nothing that is still at work loses what it works with.
-FED = ("ingest-kafka", "ingest-grpc")  # by the generator
 GENERATOR, INGEST, RUNS, CODE, DATABASE, SERVICES = range(6)
 
 
@@ -19,6 +18,7 @@ class Unit:
     after: tuple[str, ...] = ()  # names of those that are ready, or done, before it starts
     started: bool = True  # by us; others are only looked at
     once: bool = False  # it does its work and ends
+    may_end: bool = False  # exit status 0 is no failure: it has done what it was told to
     wave: int = SERVICES
     metrics_port: int = 0  # where its /health is
     note: str = ""

@@ -1,35 +1,22 @@
 """Models: metadata files → the log, production artifacts → Redis."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import dagster as dg
 
 from featurestore.database.client import Database
 from featurestore.definitions.project import Project
 from featurestore.definitions.view import FeatureView
-from featurestore.errors import FeatureStoreError, SettingsError, TerminalError
+from featurestore.errors import FeatureStoreError
 from featurestore.landing.pending import Cause
-from featurestore.models.gate import check
-from featurestore.models.history import BlobVersion, Scan
-from featurestore.models.log import Production, metadata_job, productions
-from featurestore.models.metadata import ModelVersion
+from featurestore.models.log import metadata_job, productions
+from featurestore.models.production import Outcome, bring
 from featurestore.models.publish import ModelStore
 from featurestore_dagster.names import MODELS, PLAIN, Keys
 from featurestore_dagster.runs import failure
 from featurestore_dagster.services import Blobs
 
 SERVABLE = "servable"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of the version that is to be served of a model."""
-
-    model_id: str
-    version: str
-    done: str  # "published", "withdrawn", "refused", or "a newer one is published"
-    reasons: tuple[str, ...] = ()
 
 
 def model_assets(project: Project, keys: Keys = PLAIN) -> list[dg.AssetsDefinition | dg.AssetSpec]:
@@ -43,20 +30,13 @@ def model_assets(project: Project, keys: Keys = PLAIN) -> list[dg.AssetsDefiniti
     return [container, _metadata_asset(keys), _production_asset(project, keys)]
 
 
-def publish_models(
-    project: Project, found: Sequence[Production], scan: Scan, blobs: Blobs, models: ModelStore
-) -> list[Outcome]:
-    """Serve what is to be served, if the gate lets it through; a refused version leaves the served one as it is."""
-    return [_publish(project, one, scan.versions, blobs, models) for one in found]
-
-
 def _metadata_asset(keys: Keys) -> dg.AssetsDefinition:
     @dg.asset(
         key=keys.models("metadata"),
         deps=[keys.models("blobs")],
         group_name=MODELS,
         kinds={"duckdb"},
-        description="Every metadata file of the container, each once: the table model_metadata.",
+        description="What every metadata file of the container says, each once: the table model_metadata.",
     )
     def model_metadata(blobs: dg.ResourceParam[Blobs], database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
         try:
@@ -93,7 +73,8 @@ def _production_asset(project: Project, keys: Keys) -> dg.AssetsDefinition:
         blobs: dg.ResourceParam[Blobs], database: dg.ResourceParam[Database], models: dg.ResourceParam[ModelStore]
     ) -> dg.MaterializeResult:
         try:
-            outcomes = publish_models(project, productions(database), blobs.scan(), blobs, models)
+            scan = blobs.scan()
+            outcomes = [bring(wanted, scan, blobs, models, project) for wanted in productions(database)]
         except FeatureStoreError as error:
             raise failure(error, Cause.INFRASTRUCTURE) from error
         return dg.MaterializeResult(metadata=_metadata(outcomes), check_results=[_servable(key, outcomes)])
@@ -111,54 +92,28 @@ def _feature_keys(project: Project, keys: Keys) -> list[dg.AssetKey]:
     return sorted(found)
 
 
-def _publish(
-    project: Project, wanted: Production, versions: Sequence[BlobVersion], blobs: Blobs, models: ModelStore
-) -> Outcome:
-    if not wanted.version:
-        withdrawn = models.withdraw(wanted.model_id, wanted.generation)
-        return Outcome(wanted.model_id, "", "withdrawn" if withdrawn else "a newer one is published")
-    version = next((one.metadata for one in versions if one.etag == wanted.etag), None)
-    if version is None:
-        reason = "its metadata file is not in the container any more, or cannot be used"
-        return Outcome(wanted.model_id, wanted.version, "refused", (reason,))
-    artifacts = _artifacts(version, blobs)
-    refusals = check(version, artifacts, project)
-    if refusals:
-        return Outcome(wanted.model_id, wanted.version, "refused", tuple(str(refusal) for refusal in refusals))
-    published = models.publish(version, artifacts, wanted.generation)
-    return Outcome(wanted.model_id, wanted.version, "published" if published else "a newer one is published")
-
-
-def _artifacts(version: ModelVersion, blobs: Blobs) -> Mapping[str, bytes]:
-    """What can be downloaded; the gate says what is missing."""
-    found: dict[str, bytes] = {}
-    for artifact in version.artifacts:
-        try:
-            found[artifact.artifact_type] = blobs.download(artifact)
-        except SettingsError:  # no artifact's fault
-            raise
-        except TerminalError:
-            continue
-    return found
-
-
 def _metadata(outcomes: Sequence[Outcome]) -> dict[str, dg.MetadataValue]:
     metadata: dict[str, dg.MetadataValue] = {
-        "published": dg.MetadataValue.int(sum(one.done == "published" for one in outcomes))
+        "published": dg.MetadataValue.int(sum(one.published for one in outcomes)),
+        "refused": dg.MetadataValue.int(sum(bool(one.refusals) for one in outcomes)),
     }
     if outcomes:
-        rows = [{"model": one.model_id, "version": one.version, "done": one.done} for one in outcomes]
+        rows = [{"model": one.model_id, "version": one.version or "none", "done": _done(one)} for one in outcomes]
         metadata["models"] = dg.MetadataValue.table([dg.TableRecord(row) for row in rows])
     return metadata
 
 
+def _done(outcome: Outcome) -> str:
+    if outcome.refusals:
+        return "refused"
+    return ("published" if outcome.version else "withdrawn") if outcome.published else "as before"
+
+
 def _servable(key: dg.AssetKey, outcomes: Sequence[Outcome]) -> dg.AssetCheckResult:
-    refused = [one for one in outcomes if one.done == "refused"]
-    lines = [f"{one.model_id} {one.version}: {reason}" for one in refused for reason in one.reasons]
+    lines = [f"{one.model_id} {one.version}, {refusal}" for one in outcomes for refusal in one.refusals]
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=SERVABLE,
-        passed=not refused,
-        description="\n".join([*lines, "What was served before is served still."]) if refused else None,
-        metadata={"refused": len(refused)},
+        passed=not lines,
+        description="\n".join([*lines, "What was served before is served still."]) if lines else None,
     )

@@ -99,6 +99,11 @@ class Assignment:
     def __iter__(self) -> Iterator[Partition]:
         return iter(self._partitions.values())
 
+    @property
+    def settled(self) -> bool:
+        """Whether the group has answered, and all that can be read is read."""
+        return self.joined and all(one.buffer is not None or one.alert for one in self)
+
     def reading(self) -> list[tuple[Partition, Buffer]]:
         return [(one, one.buffer) for one in self if one.buffer is not None]
 
@@ -151,6 +156,8 @@ class Assignment:
 
     def _place(self, one: Partition) -> None:
         one.previous = self._zone.tail(one.chain)
+        if swept := self._zone.sweep(one.chain):
+            log.info("%s: removed %d files of writers that were interrupted or too late", one, swept)
         tail = one.previous.end if one.previous else None
         try:
             low, high = self._consumer.get_watermark_offsets(one.at(), timeout=TIMEOUT_S)

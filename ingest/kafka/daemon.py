@@ -34,7 +34,9 @@ log = logging.getLogger(__name__)
 
 _CHUNK_RECORDS = 4_000  # taken and decoded at once
 _WAIT_S = 0.5  # for records
+_SETTLE_S = 0.1  # for the group to give partitions, or take them away
 _LOOK_S = 5.0  # between looks at topics and lag
+_MISSING_LOOK_S = 1.0  # while a topic is missing
 
 
 class KafkaDaemon:
@@ -127,7 +129,8 @@ class KafkaDaemon:
         for one, buffer in self._assignment.reading():
             _, high = self._consumer.get_watermark_offsets(one.at(), cached=True)
             self._metrics.lag.labels(one.topic, str(one.number)).set(max(0, high - buffer.start))
-        self._look_at = time.monotonic() + _LOOK_S
+        missing = self._sources.keys() - generations.keys()
+        self._look_at = time.monotonic() + (_MISSING_LOOK_S if missing else _LOOK_S)
 
     def _hold_back(self, trouble: bool) -> None:
         """Pause all partitions, or none. Kafka's queue for a paused one is emptied and read again later."""
@@ -144,7 +147,8 @@ class KafkaDaemon:
         """Take records into the buffers; wait for some, but not past the time when a buffer is due."""
         began_s = time.monotonic()
         due = [b.due_at(self._settings.ingest) for p, b in self._assignment.reading() if not b.empty and not p.paused]
-        messages = self._consumer.consume(_CHUNK_RECORDS, max(0.0, min([_WAIT_S, *(at - began_s for at in due)])))
+        longest_s = _WAIT_S if self._assignment.settled else _SETTLE_S
+        messages = self._consumer.consume(_CHUNK_RECORDS, max(0.0, min([longest_s, *(at - began_s for at in due)])))
         if any(map(Message.error, messages)):
             for message in messages:
                 if (error := message.error()) is not None:
@@ -209,7 +213,7 @@ def _by_partition(messages: list[Message]) -> Iterator[tuple[str, int, list[Mess
 
 def _consumer_config(settings: Settings) -> dict[str, Any]:
     kafka = settings.kafka
-    classic = {"partition.assignment.strategy": "cooperative-sticky"} if kafka.group_protocol == "classic" else {}
+    classic = kafka.group_protocol == "classic"  # the newer protocol leaves these two to the broker
     return {
         # What may be set otherwise (FEATURESTORE_KAFKA_CLIENT_…). The client's own defaults fetch in fits and starts of
         # a second, keep 64 MiB of records, and need 5 min to see that a topic was created again.
@@ -217,6 +221,7 @@ def _consumer_config(settings: Settings) -> dict[str, Any]:
         "queued.max.messages.kbytes": 32_768,
         "fetch.queue.backoff.ms": 10,
         "topic.metadata.refresh.interval.ms": 10_000,
+        **({"session.timeout.ms": 10_000} if classic else {}),  # how long a killed daemon keeps its partitions
         **kafka.client,
         "bootstrap.servers": kafka.brokers,
         "group.id": settings.name(kafka.group, "."),
@@ -224,7 +229,7 @@ def _consumer_config(settings: Settings) -> dict[str, Any]:
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",
-        **classic,
+        **({"partition.assignment.strategy": "cooperative-sticky"} if classic else {}),
     }
 
 

@@ -67,11 +67,39 @@ def _times() -> dict[str, tuple[bytes, str]]:
 
 def _numbers() -> dict[str, tuple[bytes, str]]:
     found: dict[str, tuple[bytes, str]] = {}
-    for value in ('"1"', "true", "1.0", "1e3", "1E0", "null", "[1]", "{}", '""', "9223372036854775808", "-9223372036854775809"):
+    for value in (
+        '"1"',
+        "true",
+        "1.0",
+        "1e3",
+        "1E0",
+        "null",
+        "[1]",
+        "{}",
+        '""',
+        "9223372036854775808",
+        "-9223372036854775809",
+    ):
         found[f"int: {value}"] = (with_value("user_id", value), "user_id: ")
     for value in ('"1.5"', "true", "null", "[1.5]", '"NaN"', '"Infinity"', "1e400", "-1e400", "1e999999"):
         found[f"float: {value}"] = (with_value("amount", value), "amount: ")
-    for value in ("NaN", "-NaN", "Infinity", "-Infinity", "nan", "01", "+1", ".5", "1.", "0x10", "1_000", "1,5", "--1", "1e", "'1'"):
+    for value in (
+        "NaN",
+        "-NaN",
+        "Infinity",
+        "-Infinity",
+        "nan",
+        "01",
+        "+1",
+        ".5",
+        "1.",
+        "0x10",
+        "1_000",
+        "1,5",
+        "--1",
+        "1e",
+        "'1'",
+    ):
         found[f"not JSON: {value}"] = (with_value("amount", value), "")
     found["int of 5,000 digits"] = (with_value("user_id", "9" * 5_000), "user_id: ")
     found["float of 5,000 digits"] = (with_value("amount", "9" * 5_000), "amount: ")
@@ -107,7 +135,9 @@ def _texts() -> dict[str, tuple[bytes, str]]:
 
 def _shapes() -> dict[str, tuple[bytes, str]]:
     deep = "[" * 100_000 + "]" * 100_000
-    found: dict[str, tuple[bytes, str]] = {f"without {c}": (without(c), f"{c}: missing") for c in SCHEMA if c in GOOD.decode()}
+    found: dict[str, tuple[bytes, str]] = {
+        f"without {c}": (without(c), f"{c}: missing") for c in SCHEMA if c in GOOD.decode()
+    }
     found |= {
         "without the time": (without("at"), "at: missing"),
         "nothing": (b"", "no value"),

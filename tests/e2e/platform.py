@@ -28,9 +28,7 @@ class Platform:
 
     @property
     def env(self) -> dict[str, str]:
-        plain = {
-            name: value for name, value in ENV.items() if not name.startswith(("FEATURESTORE_", "DAGSTER_"))
-        }
+        plain = {name: value for name, value in ENV.items() if not name.startswith(("FEATURESTORE_", "DAGSTER_"))}
         given = {f"FEATURESTORE_{name}": str(value) for name, value in self.given.items()}
         return {**plain, **given, "FEATURESTORE_DATA_DIR": str(self.data_dir), "PYTHONWARNINGS": "default"}
 
@@ -60,10 +58,10 @@ class Platform:
         """Ask the database service."""
         return json.loads(self.said("sql", query, "--json"))
 
-    def up(self) -> float:
+    def up(self, *options: str) -> float:
         """Start in the background; return after how many seconds it was ready."""
         began = time.monotonic()
-        self.said("up", "-d", within_s=UP_WITHIN_S)
+        self.said("up", "-d", *options, within_s=UP_WITHIN_S)
         return time.monotonic() - began
 
     def down(self) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from featurestore_dagster.resources import Resources
 from featurestore_dagster.testing import memory_resources
+from tests.featurestore_dagster.platform import Platform
 
 
 @pytest.fixture
@@ -19,3 +20,9 @@ def resources(tmp_path: Path) -> Resources:
 def instance() -> Generator[dg.DagsterInstance]:
     with dg.DagsterInstance.ephemeral() as ephemeral:
         yield ephemeral
+
+
+@pytest.fixture
+def platform(resources: Resources, instance: dg.DagsterInstance) -> Generator[Platform]:
+    with dg.build_resources({"database": resources["database"]}):  # stays open: opening it takes most of a tick
+        yield Platform(resources, instance)

@@ -120,7 +120,7 @@ def test_events_may_be_five_minutes_ahead(ahead_s: float, let_in: bool) -> None:
     ],
 )
 def test_times_can_be_numbers(unit: str, good: list[str], bad: list[str]) -> None:
-    source = fs.KafkaSource("things", timestamp="at", timestamp_format=unit, schema=SCHEMA)  # pyright: ignore
+    source = fs.KafkaSource("things", timestamp="at", timestamp_format=unit, schema=SCHEMA)  # pyright: ignore[reportArgumentType]
 
     decoded = decode(*(with_value("at", text) for text in good), source=source)
     refused = decode(*(with_value("at", text) for text in bad), source=source)
@@ -196,7 +196,9 @@ def test_every_record_is_a_row_or_a_rejection(values: list[bytes | None]) -> Non
     assert places == sorted(places)
 
 
-_SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("2026-01-02T03:04:05Z")
+_SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("2026-01-02T03:04:05Z")
+)
 _NAMES = st.sampled_from(["user_id", "name", "amount", "flag", "note", "limit", "at", "more", 'q"', "user_id "])
 
 

@@ -1,9 +1,12 @@
 """Jobs go into the database once, whatever is sent again and however it is grouped."""
 
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TypeVar
 
 import duckdb
@@ -24,7 +27,6 @@ from tests.featurestore.database.examples import (
     row,
     table,
 )
-
 
 T = TypeVar("T")
 
@@ -196,9 +198,7 @@ History = list[list[list[str]]]  # of sends: each is a group of jobs, each job a
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_regrouped_resends_change_nothing(
-    connection: duckdb.DuckDBPyConnection, writer: Writer, seed: int
-) -> None:
+def test_regrouped_resends_change_nothing(connection: duckdb.DuckDBPyConnection, writer: Writer, seed: int) -> None:
     history = made_up(random.Random(seed))
     for jobs in sent(history):
         assert not any(reply.error for reply in writer.commit(jobs))
@@ -235,3 +235,37 @@ def test_times_of_the_ledger_are_utc(connection: duckdb.DuckDBPyConnection, writ
     writer.commit([job(("a", 1))])
     [(applied_at, seq)] = connection.execute("SELECT applied_at, commit_seq FROM applied").fetchall()
     assert abs(applied_at - datetime(1970, 1, 1)) - timedelta(microseconds=seq) < timedelta(seconds=5)  # noqa: DTZ001
+
+
+FULL_DISK = """
+import resource, signal, sys
+from featurestore.database.connection import open_database
+from featurestore.database.writer import Writer
+from featurestore.errors import TransientError
+from tests.featurestore.database.examples import SCHEMA, job
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+connection = open_database(sys.argv[1])
+writer = Writer(connection)
+writer.commit([SCHEMA, job(("before", 10))])
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+for _ in range(3):
+    try:
+        writer.commit([job(("large", 20_000))])
+        sys.exit("it was written")
+    except TransientError as error:
+        assert "the database cannot write" in str(error), error
+resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+[reply] = writer.commit([job(("large", 20_000))])
+assert not reply.error, reply
+"""
+
+
+def test_a_disk_that_cannot_be_written_is_nobodys_fault(tmp_path: Path) -> None:
+    """The process may write no file beyond a size, as on a full disk; the same job is done when there is room again."""
+    file = tmp_path / "small.duckdb"
+    subprocess.run([sys.executable, "-c", FULL_DISK, str(file)], check=True, timeout=100, cwd=Path(__file__).parents[3])
+    with open_database(file) as connection:
+        assert ledger(connection) == [("before", 10), ("large", 20_000)]
+        assert len(logged(connection)) == 20_010

@@ -1,4 +1,4 @@
-"""A platform of four small programs, run by the real supervisor: `python -m tests.…small_platform DIR [deaf]`."""
+"""A platform of four small programs under the real supervisor: `python -m … DIR [deaf] [PORT]`."""
 
 import os
 import sys
@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from featurestore_cli.output import say
-from featurestore_cli.stack.board import Lines
 from featurestore_cli.stack.service import Program
 from featurestore_cli.stack.state import Home, PlatformState, ProcessState, now
 from featurestore_cli.stack.supervisor import Supervisor
 from featurestore_cli.stack.unit import GENERATOR, INGEST, SERVICES, Unit
-from tests.services import ENV
 
 # Says in a file that it is up; when it is asked to stop, it writes its name down and ends.
 WORKS = """
@@ -39,10 +37,25 @@ if not tried.exists():
 """
 
 
+class Lines:
+    """Says each change."""
+
+    def changed(self, process: ProcessState) -> None:
+        say(f"{process.name} {process.state} {process.note}")
+
+    def ready(self, after_s: float) -> None:
+        say("ready")
+
+    def refresh(self, processes: Sequence[ProcessState]) -> None:
+        pass
+
+
 def program(home: Path, name: str, *words: str) -> Program:
+    """`words`: "deaf" does not hear SIGTERM; a number is a port that it needs."""
     up = home / f"{name}.up"
     command = (sys.executable, "-c", WORKS, str(home), name, *words)
-    return Program(name=name, command=command, answers=up.exists, stop_within_s=2.0)
+    ports = tuple(int(word) for word in words if word.isdigit())
+    return Program(name=name, command=command, answers=up.exists, ports=ports, stop_within_s=2.0)
 
 
 def main(directory: str, *words: str) -> None:
@@ -65,8 +78,7 @@ def main(directory: str, *words: str) -> None:
         )
 
     with home.alone(say) as held:
-        lines = Lines(say, None, "nowhere")
-        Supervisor(units, logs=home.logs, env=ENV, held=(held,), report=lines, save=save).run()
+        Supervisor(units, logs=home.logs, env=os.environ, held=(held,), report=Lines(), save=save).run()  # noqa: TID251
     say("over")
 
 

@@ -1,6 +1,8 @@
 """Started in order, watched, started again, stopped in reverse order; and nothing is ever left behind."""
 
+import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Generator
@@ -48,9 +50,10 @@ class Platform:
 
 @contextmanager
 def platform(home: Path, *words: str) -> Generator[Platform]:
+    """Started, and ready unless a port is among the words."""
     one = Platform(home / "data", *words)
     try:
-        eventually(one.ready)
+        eventually(lambda: one.home.state() is not None if words and words[0].isdigit() else one.ready())
         yield one
     finally:
         one.process.kill()
@@ -80,6 +83,18 @@ def test_what_dies_is_started_again(tmp_path: Path) -> None:
         assert one.state("store").note == "signal SIGKILL; again in 1 s"
         eventually(lambda: one.state("store").state == "ready")
         assert one.state("store").pid not in {0, program.pid}
+
+
+def test_what_needs_a_port_that_somebody_has_is_not_started_until_it_is_free(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with platform(tmp_path, str(port)) as one:
+            eventually(lambda: one.state("daemon").state == "restarting")
+            assert f"port {port} is taken by" in one.state("daemon").note
+            assert f"(process {os.getpid()}); again in" in one.state("daemon").note
+            assert one.state("generator").state == "waiting"
+            server.close()
+            eventually(one.ready)
 
 
 def test_a_second_signal_leaves_at_once(tmp_path: Path) -> None:

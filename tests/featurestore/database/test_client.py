@@ -1,0 +1,145 @@
+"""The queue client says clearly what is wrong, waits no longer than it should and leaves nothing behind."""
+
+import json
+import re
+import threading
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import monotonic
+
+import pytest
+import redis
+
+from featurestore.database.client import WAITING_READS, QueueDatabase
+from featurestore.database.queues import Queues
+from featurestore.errors import DatabaseBusyError, QueryError, StoreUnavailableError
+from featurestore_cli.stack.ports import Ports
+from tests.featurestore.database.examples import job
+from tests.featurestore.database.serving import client, on_a_thread, settings_for
+
+pytestmark = pytest.mark.services
+
+QUEUES = Queues()
+
+
+@pytest.fixture
+def redis_client(redis_url: str) -> Generator["redis.Redis"]:
+    with redis.Redis.from_url(redis_url, protocol=2) as opened:
+        yield opened
+
+
+def test_without_redis_nothing_answers() -> None:
+    port = Ports().take()
+    database = QueueDatabase(f"redis://:hidden@127.0.0.1:{port}/0", timeout_s=1)
+    for call in (lambda: database.append(job(("a", 1))), lambda: database.query_arrow("SELECT 1")):
+        with pytest.raises(StoreUnavailableError, match=f"Redis does not answer at 127.0.0.1:{port}") as raised:
+            call()
+        assert "hidden" not in str(raised.value)
+    database.close()
+
+
+def test_without_the_service_a_query_waits_and_is_withdrawn(redis_client: "redis.Redis", redis_url: str) -> None:
+    database = QueueDatabase(redis_url, timeout_s=0.3)
+    began = monotonic()
+    with pytest.raises(DatabaseBusyError, match=r"no reply from the database service after 0\.3 s \(1 jobs wait\)"):
+        database.query_arrow("SELECT 1")
+    assert 0.3 <= monotonic() - began < 10
+    assert redis_client.llen(QUEUES.read) == 0
+    database.close()
+
+
+def test_a_long_list_of_queries_takes_no_more(redis_client: "redis.Redis", redis_url: str) -> None:
+    redis_client.lpush(QUEUES.read, *["{}"] * WAITING_READS)
+    database = QueueDatabase(redis_url, timeout_s=30)
+    with pytest.raises(DatabaseBusyError, match=f"{WAITING_READS + 1} jobs wait"):
+        database.query_arrow("SELECT 1")
+    assert redis_client.llen(QUEUES.read) == WAITING_READS
+    database.close()
+
+
+def test_a_long_stream_makes_writers_wait(redis_client: "redis.Redis", redis_url: str) -> None:
+    database = QueueDatabase(redis_url, timeout_s=0.3, queue_jobs=2)
+    for batch in "ab":
+        with pytest.raises(DatabaseBusyError):
+            database.append(job((batch, 1)))
+    with pytest.raises(DatabaseBusyError, match="2 jobs wait"):
+        database.append(job(("c", 1)))
+    assert redis_client.xlen(QUEUES.write) == 2
+    patient = QueueDatabase(redis_url, timeout_s=20, queue_jobs=2)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(patient.append, job(("d", 1)))
+        redis_client.xtrim(QUEUES.write, maxlen=0)
+        [(_, [(_, fields)])] = redis_client.xread({QUEUES.write: "0"}, block=10_000)
+        redis_client.rpush(fields[b"reply"], b'{"job_id": "d", "commit_seqs": [1], "skipped": [false]}')
+        assert waiting.result(timeout=20).commit_seqs == (1,)
+    for one in (database, patient):
+        one.close()
+
+
+def test_reply_keys_cannot_be_guessed(redis_client: "redis.Redis", redis_url: str) -> None:
+    database = QueueDatabase(redis_url, timeout_s=0.1)
+    for _ in range(3):
+        with pytest.raises(DatabaseBusyError):
+            database.append(job(("a", 1)))
+    keys = {fields[b"reply"] for _, fields in redis_client.xrange(QUEUES.write)}
+    assert len(keys) == 3
+    assert all(re.fullmatch(rb"duckdb_reply:[\w-]{32}", key) for key in keys)
+    database.close()
+
+
+def test_a_query_that_never_ends_is_stopped(tmp_path: Path, redis_url: str) -> None:
+    settings = settings_for(tmp_path, redis_url, read_timeout_s=1.0)
+    with on_a_thread(settings) as serving, client(settings) as database:
+        with pytest.raises(QueryError, match=r"the query was stopped after 1 s"):
+            database.query_arrow("SELECT count(*) FROM range(1000000000000) AS t(i) WHERE i % 7 = 3")
+        assert database.query_arrow("SELECT 1 AS a").num_rows == 1
+        assert serving.counted("fs_reads_total", outcome="late") == 1
+
+
+def test_heavy_queries_let_small_ones_through(tmp_path: Path, redis_url: str) -> None:
+    settings = settings_for(tmp_path, redis_url, read_timeout_s=6.0, readers=2)
+    with on_a_thread(settings), client(settings) as heavy, client(settings) as small:
+        never = "SELECT count(*) FROM range(1000000000000) AS t(i) WHERE i % 7 = 3"
+        with ThreadPoolExecutor(2) as pool:
+            began = monotonic()
+            stopped = [pool.submit(heavy.query_arrow, never) for _ in range(2)]
+            assert small.query_arrow("SELECT 1 AS a").num_rows == 1
+            small.append(job(("a", 100)))
+            assert monotonic() - began < 6
+            assert not any(one.done() for one in stopped)
+            for one in stopped:
+                with pytest.raises(QueryError, match="was stopped"):
+                    one.result(timeout=30)
+
+
+def test_results_are_capped(tmp_path: Path, redis_url: str) -> None:
+    settings = settings_for(tmp_path, redis_url, read_rows=100, read_bytes=10_000)
+    with on_a_thread(settings), client(settings) as database:
+        assert database.query_arrow("FROM range(100)").num_rows == 100
+        with pytest.raises(QueryError, match="more than 100 rows"):
+            database.query_arrow("FROM range(101)")
+        with pytest.raises(QueryError, match="more than 10000 bytes"):
+            database.query_arrow("SELECT repeat('x', 1000) FROM range(50)")
+
+
+def test_only_so_many_queries_are_admitted(tmp_path: Path, redis_client: "redis.Redis", redis_url: str) -> None:
+    settings = settings_for(tmp_path, redis_url, admitted_reads=2, readers=1, read_timeout_s=1.0)
+    never = "SELECT count(*) FROM range(1000000000000) AS t(i) WHERE i % 7 = 3"
+    with on_a_thread(settings):
+        for number in range(6):
+            request = {"query": never, "response_key": f"duckdb_reply:{number}", "timeout_s": 1.0}
+            redis_client.lpush(QUEUES.read, json.dumps(request))
+        lengths = [int(redis_client.llen(QUEUES.read))]
+        while lengths[-1] > 0 and len(lengths) < 1000:
+            threading.Event().wait(0.02)
+            lengths.append(int(redis_client.llen(QUEUES.read)))
+        assert 4 in lengths  # two were taken, four had to wait
+
+
+def test_large_results_come_whole(tmp_path: Path, redis_url: str) -> None:
+    settings = settings_for(tmp_path, redis_url)
+    with on_a_thread(settings), client(settings) as database:
+        found = database.query_arrow("SELECT i, 'row ' || i AS s FROM range(500000) AS t(i)")
+        assert found.num_rows == 500_000
+        assert found["s"][-1].as_py() == "row 499999"

@@ -1,0 +1,84 @@
+"""A database is opened migrated, bounded and locked, or not at all."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from featurestore.database.connection import open_database
+from featurestore.database.migrations.run import FORMAT
+from featurestore.errors import FormatError, TransientError
+
+
+def test_a_new_file_has_this_format_and_an_epoch_of_its_own(tmp_path: Path) -> None:
+    epochs: set[str] = set()
+    for name in ("a", "b", "a"):
+        with open_database(tmp_path / f"{name}.duckdb") as connection:
+            [(epoch, number)] = connection.execute("SELECT epoch, format FROM store_info").fetchall()
+            epochs.add(epoch)
+            assert number == FORMAT
+    assert len(epochs) == 2
+
+
+def test_a_newer_format_is_refused_with_advice(tmp_path: Path) -> None:
+    file = tmp_path / "newer.duckdb"
+    with open_database(file) as connection:
+        connection.execute("UPDATE store_info SET format = 99")
+    with pytest.raises(FormatError, match=r"format 99.*install the version that wrote it"):
+        open_database(file)
+    with duckdb.connect(str(file)) as connection:  # and was not touched
+        assert connection.execute("SELECT format FROM store_info").fetchall() == [(99,)]
+
+
+def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "text.duckdb"
+    file.write_text("not a database" * 1000)
+    with pytest.raises(FormatError, match=r"text\.duckdb cannot be opened"):
+        open_database(file)
+
+
+def test_a_file_that_another_process_holds_may_be_free_later(tmp_path: Path) -> None:
+    file = tmp_path / "held.duckdb"
+    code = f"import duckdb, sys; c = duckdb.connect({str(file)!r}); print('open', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        assert holder.stdout.readline() == "open\n"
+        with pytest.raises(TransientError, match="held by another process"):
+            open_database(file)
+        holder.stdin.close()
+        holder.wait(timeout=30)
+    open_database(file).close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SET threads = 1",
+        "SET enable_external_access = true",
+        "SET lock_configuration = false",
+        "SET allowed_directories = ['/']",
+        "RESET memory_limit",
+        "COPY (SELECT 1) TO '/tmp/featurestore-must-not-exist.csv'",
+        "ATTACH '/tmp/featurestore-must-not-exist.duckdb'",
+        "INSTALL httpfs",
+    ],
+)
+def test_even_the_writer_cannot_leave_the_database(statement: str) -> None:
+    with open_database() as connection, pytest.raises(duckdb.Error):
+        connection.execute(statement)
+    assert not list(Path("/tmp").glob("featurestore-must-not-exist*"))
+
+
+def test_large_queries_may_spill_beside_the_database(tmp_path: Path) -> None:
+    with open_database(tmp_path / "small.duckdb", memory="200MB") as connection:
+        sql = "SELECT max(s) FROM (SELECT 'abcdefgh' || i AS s FROM range(6000000) AS t(i) ORDER BY s OFFSET 10)"
+        assert connection.execute(sql).fetchall() == [("abcdefgh999999",)]
+
+
+def test_times_are_utc(tmp_path: Path) -> None:
+    with open_database(tmp_path / "utc.duckdb") as connection:
+        assert connection.cursor().execute("SELECT current_setting('TimeZone')").fetchall() == [("UTC",)]

@@ -1,0 +1,113 @@
+"""kill -9 of the service while producers and readers work: every acknowledged row is there once, none half."""
+
+import random
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import redis
+
+from featurestore.database.client import QueueDatabase
+from featurestore.database.queues import Queues
+from featurestore.errors import TransientError
+from featurestore.settings import Settings
+from tests.featurestore.database.examples import job
+from tests.featurestore.database.serving import client, on_a_thread, process, settings_for
+from tests.services import eventually
+
+pytestmark = [pytest.mark.services, pytest.mark.slow]
+
+KILLS = 5
+PRODUCERS = 3
+
+
+@dataclass
+class Sent:
+    """What was acknowledged, and how often it had to be sent."""
+
+    over: threading.Event = field(default_factory=threading.Event)
+    commit_seqs: dict[str, set[int]] = field(default_factory=dict[str, set[int]])
+    rows: dict[str, int] = field(default_factory=dict[str, int])
+    resent: int = 0
+    reads: int = 0
+    torn: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+
+
+def produce(settings: Settings, name: int, sent: Sent) -> None:
+    """Batches of any size, two new ones to a job, and now and then an old one beside them."""
+    dice = random.Random(name)
+    done: dict[str, int] = {}
+    with client(settings, timeout_s=2.0) as database:
+        number = 0
+        while not sent.over.is_set():
+            number += 1
+            batches = {f"{name}-{number}-{part}": dice.choice([0, 1, 300]) for part in "ab"}
+            if done and dice.random() < 0.3:
+                old = dice.choice(sorted(done))
+                batches[old] = done[old]
+            acknowledged = append(database, batches, f"{name}-{number}", sent)
+            for batch, seq in zip(batches, acknowledged, strict=True):
+                sent.commit_seqs.setdefault(batch, set()).add(seq)
+                sent.rows[batch] = done[batch] = batches[batch]
+
+
+def append(database: QueueDatabase, batches: dict[str, int], job_id: str, sent: Sent) -> tuple[int, ...]:
+    one = job(*batches.items(), job_id=job_id)
+    while True:
+        try:
+            return database.append(one).commit_seqs
+        except TransientError:
+            sent.resent += 1
+
+
+LOOK = """
+SELECT (SELECT count(*) FROM log.activity_v1) AS rows, (SELECT coalesce(sum(logged), 0)::BIGINT FROM applied) AS said
+"""
+
+
+def look(settings: Settings, sent: Sent) -> None:
+    with client(settings, timeout_s=2.0) as database:
+        while not sent.over.is_set():
+            try:
+                [seen] = database.query_arrow(LOOK).to_pylist()
+            except TransientError:
+                continue
+            sent.reads += 1
+            if seen["rows"] != seen["said"]:
+                sent.torn.append((seen["rows"], seen["said"]))
+
+
+def test_every_acknowledged_row_is_there_once(tmp_path: Path, redis_url: str) -> None:
+    settings, sent = settings_for(tmp_path, redis_url), Sent()
+    running = process(settings)
+    with ThreadPoolExecutor(PRODUCERS + 1) as pool:
+        working: list[Future[None]] = [pool.submit(produce, settings, name, sent) for name in range(PRODUCERS)]
+        working.append(pool.submit(look, settings, sent))
+        try:
+            for _ in range(KILLS):
+                goal = len(sent.rows) + 60
+                eventually(lambda goal=goal: len(sent.rows) > goal, within_s=60)
+                running.kill()
+                running.wait(timeout=30)
+                running = process(settings)
+            eventually(lambda: len(sent.rows) > goal + 30, within_s=60)
+        finally:
+            sent.over.set()
+            for one in working:
+                one.result(timeout=60)
+            running.kill()
+            running.wait(timeout=30)
+    with redis.Redis.from_url(redis_url, protocol=2) as queues, on_a_thread(settings), client(settings) as database:
+        eventually(lambda: queues.xlen(Queues().write) == 0)
+        ledger = database.query_arrow("SELECT batch_id, logged, commit_seq FROM applied").to_pylist()
+        rows = database.query_arrow(
+            "SELECT count(*) AS n, count(DISTINCT (tie, sequence)) AS different FROM log.activity_v1"
+        ).to_pylist()
+    assert sent.reads > 0
+    assert sent.torn == []
+    assert len(ledger) == len({one["batch_id"] for one in ledger})
+    assert {one["batch_id"]: one["logged"] for one in ledger} == sent.rows
+    assert {one["batch_id"]: {one["commit_seq"]} for one in ledger} == sent.commit_seqs
+    assert rows == [{"n": sum(sent.rows.values()), "different": sum(sent.rows.values())}]

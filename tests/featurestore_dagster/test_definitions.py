@@ -1,0 +1,150 @@
+"""The code location loads anywhere, quickly, with nothing to connect to; and works from Dagster's command line."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from featurestore.settings import Settings
+from featurestore_dagster.build import build_definitions
+from featurestore_dagster.features.project import PROJECT
+from featurestore_dagster.instance import FeatureStoreInstance
+from tests.services import ENV
+
+ROOT = Path(__file__).parents[2]
+DAGSTER = [sys.executable, "-m", "dagster"]
+NOWHERE = {
+    "FEATURESTORE_REDIS_URL": "redis://:canary-of-redis@127.0.0.1:1/0",
+    "FEATURESTORE_KAFKA_BROKERS": "127.0.0.1:1",
+    "FEATURESTORE_AZURE_CONNECTION_STRING": "AccountName=a;AccountKey=Y2FuYXJ5;BlobEndpoint=http://127.0.0.1:1/a;",
+}
+
+
+def environment(tmp_path: Path, **more: str) -> dict[str, str]:
+    given = {name: value for name, value in ENV.items() if not name.startswith(("FEATURESTORE_", "DAGSTER_"))}
+    home = tmp_path / "dagster"
+    home.mkdir(exist_ok=True)
+    shutil.copy(ROOT / "dagster.yaml", home)
+    paths = os.pathsep.join([str(ROOT), str(tmp_path)])
+    data = {"FEATURESTORE_DATA_DIR": str(tmp_path / "data"), "DAGSTER_HOME": str(home), "PYTHONPATH": paths}
+    return {**given, **NOWHERE, **data, **more}
+
+
+def run(*command: str, env: dict[str, str], cwd: Path = ROOT) -> str:
+    done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_the_location_loads_with_everything_down_and_says_nothing(tmp_path: Path) -> None:
+    code = "import featurestore_dagster.definitions as d; d.defs.get_repository_def().load_all_definitions()"
+    assert run(sys.executable, "-W", "error", "-c", code, env=environment(tmp_path)) == ""
+    assert not (tmp_path / "data").exists()
+
+
+def test_dagster_validates_the_workspace(tmp_path: Path) -> None:
+    said = run(*DAGSTER, "definitions", "validate", "-w", "workspace.yaml", env=environment(tmp_path))
+    assert "All code locations passed validation" in said
+
+
+def test_an_hour_is_materialized_from_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "here.py").write_text(
+        """
+from datetime import UTC, datetime
+from pathlib import Path
+import dagster as dg
+from featurestore_dagster.assets.features import feature_assets
+from featurestore_dagster.assets.raw import raw_assets, source_specs
+from featurestore_dagster.testing import land, memory_resources
+from tests.featurestore_dagster.platform import CLICKS, PROJECT
+
+AT = datetime(2026, 11, 21, 10, 5, tzinfo=UTC)
+RESOURCES = memory_resources(Path(__file__).parent / "embedded")
+if not RESOURCES["landing"].batches():
+    land(RESOURCES, CLICKS, [{"user_id": 7, "at": AT, "page": "home"}], created_at=AT)
+defs = dg.Definitions(
+    assets=[*source_specs(PROJECT), *raw_assets(PROJECT), *feature_assets(PROJECT)],
+    resources=RESOURCES,
+    executor=dg.in_process_executor,
+)
+"""
+    )
+    env, select = environment(tmp_path), ("--select", "raw/clicks+", "--partition", "2026-11-21-10:00")
+    run(*DAGSTER, "asset", "materialize", "-m", "here", *select, env=env, cwd=tmp_path)
+    query = "SELECT entity_id, page FROM log.last_click_v1"
+    code = f"import duckdb; print(duckdb.connect('embedded/features.duckdb').sql('{query}').fetchall())"
+    assert run(sys.executable, "-c", code, env=env, cwd=tmp_path).strip() == "[('7', 'home')]"
+
+
+def test_the_instance_keeps_all_events_in_one_file_below_its_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copy(ROOT / "dagster.yaml", home)
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    with dg.DagsterInstance.get() as instance:
+        assert isinstance(instance, FeatureStoreInstance)
+
+        @dg.asset
+        def one() -> None: ...
+
+        for _ in range(2):
+            assert dg.materialize([one], instance=instance).success
+        assert len(instance.get_runs()) == 2
+    files = {path.relative_to(home).as_posix() for path in home.rglob("*.db")}
+    assert files == {"state/runs.db", "state/event_log.db", "state/schedules.db"}
+
+
+def test_the_limits_of_dagster_yaml_are_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(ROOT / "dagster.yaml", tmp_path)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with dg.DagsterInstance.get() as instance:
+        limits = instance.get_concurrency_config()
+        assert limits.run_queue_config is not None
+        assert limits.run_queue_config.max_concurrent_runs == 3
+        assert limits.pool_config.default_pool_limit == 2
+        assert instance.run_monitoring_enabled
+        assert not instance.telemetry_enabled
+
+
+def test_what_is_built_for_any_project_is_what_this_location_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    from featurestore_dagster.definitions import defs
+
+    built = build_definitions(PROJECT, Settings())
+    ours, theirs = defs.get_repository_def(), built.get_repository_def()
+    assert ours.asset_graph.get_all_asset_keys() == theirs.asset_graph.get_all_asset_keys()
+    assert ours.asset_graph.asset_check_keys == theirs.asset_graph.asset_check_keys
+    for names in ("sensor_defs", "schedule_defs", "job_names"):
+        assert [getattr(one, "name", one) for one in getattr(ours, names)] == [
+            getattr(one, "name", one) for one in getattr(theirs, names)
+        ]
+    assert ours.get_top_level_resources().keys() == theirs.get_top_level_resources().keys()
+
+
+def test_secrets_are_no_configuration(tmp_path: Path) -> None:
+    settings = Settings.from_env({**NOWHERE, "FEATURESTORE_DATA_DIR": str(tmp_path)})
+    repository = build_definitions(PROJECT, settings).get_repository_def()
+    shown = repr([(r.config_schema.as_field().default_value_as_json_str if r.config_schema.default_provided else "")
+                  for r in repository.get_top_level_resources().values()])  # fmt: skip
+    assert "canary" not in shown
+    assert "Y2FuYXJ5" not in shown
+
+
+def test_it_merges_into_a_location_of_ones_own() -> None:
+    @dg.asset
+    def mine() -> None: ...
+
+    merged = dg.Definitions.merge(build_definitions(PROJECT, Settings()), dg.Definitions(assets=[mine]))
+    assert dg.AssetKey("mine") in merged.resolve_asset_graph().get_all_asset_keys()
+
+
+def test_the_workspace_names_the_location() -> None:
+    workspace = yaml.safe_load((ROOT / "workspace.yaml").read_text())
+    [entry] = workspace["load_from"]
+    assert entry["python_module"] == {"module_name": "featurestore_dagster.definitions", "working_directory": "."}

@@ -1,0 +1,400 @@
+"""The Kafka daemon against a real broker: what it lands, and what it does when something comes in its way."""
+
+import shutil
+from collections import namedtuple
+from datetime import timedelta
+
+import pytest
+from confluent_kafka import Producer, TopicPartition
+
+from featurestore.errors import SettingsError
+from featurestore.landing.batch import landed_schema
+from featurestore.landing.zone import LandingZone, utc_now
+from featurestore.settings import Settings
+from tests.ingest.kafka.conftest import (
+    Topic,
+    assert_chained,
+    daemon,
+    in_background,
+    landed,
+    numbers,
+    project,
+    record,
+    rows_in,
+    with_ingest,
+    with_kafka,
+)
+
+pytestmark = pytest.mark.services
+
+
+def test_records_land_in_order_with_their_dead_letters(topic: Topic, settings: Settings) -> None:
+    topic.create()
+    topic.send([(b"1", record(1, 0)), (b"1", b"{"), (b"1", None), (b"2", record(1, 1)), (None, record(3, 2))])
+
+    with daemon(settings, project(topic.name)) as service:
+        service.until(lambda: bool(landed(settings)))
+        service.until_ready()
+
+        assert numbers(settings) == [0, 2]
+        letters = [letter for _, letter in LandingZone(settings.landing_dir).dead_letters()]
+        assert [(one.sequence, one.key, one.raw) for one in letters] == [
+            (1, b"1", b"{"),
+            (2, b"1", b""),
+            (3, b"2", letters[2].raw),
+        ]
+        assert [one.reason for one in letters[1:]] == ["no value", "the Kafka key is not the text of user_id"]
+        assert (service.counted("landed"), service.counted("dead_letter")) == (2, 3)
+    assert_chained(settings)
+
+
+def test_bad_records_alone_move_the_tail(topic: Topic, settings: Settings) -> None:
+    topic.create()
+    topic.send([(b"1", b"x")] * 10)
+
+    with daemon(settings, project(topic.name)) as service:
+        service.until(lambda: bool(landed(settings)))
+    [batch] = landed(settings)
+    assert (batch.rows, batch.dead_rows, batch.end) == (0, 10, 10)
+
+
+def test_several_topics_and_partitions_land_side_by_side(topic: Topic, settings: Settings) -> None:
+    other = Topic(f"{topic.name}-b", topic.brokers, topic.admin)
+    topic.create(partitions=4)
+    other.create(partitions=2)
+    topic.send_numbers(2_000)
+    other.send_numbers(1_000)
+
+    with daemon(settings, project(topic.name, other.name)) as service:
+        service.until(lambda: rows_in(settings) == 2_000 and rows_in(settings, "source_1") == 1_000)
+        service.until_ready()
+    assert sorted(numbers(settings)) == list(range(2_000))
+    assert sorted(numbers(settings, "source_1")) == list(range(1_000))
+    assert_chained(settings)
+    assert_chained(settings, "source_1")
+
+
+def test_a_missing_topic_is_waited_for(topic: Topic, settings: Settings) -> None:
+    with daemon(settings, project(topic.name)) as service:
+        service.step()
+        service.step()
+        assert service.health.state == "not ready"
+        assert topic.name in service.health.note
+
+        topic.create()
+        topic.send_numbers(3)
+        service.until(lambda: rows_in(settings) == 3)
+        service.until_ready()
+
+
+def test_a_kafka_that_does_not_answer_is_waited_for(settings: Settings) -> None:
+    with daemon(with_kafka(settings, brokers="127.0.0.1:1"), project("t")) as service:
+        service.until(lambda: bool(service.errors))
+        assert "Kafka does not answer at 127.0.0.1:1" in service.errors[0]
+        assert service.health.state == "not ready"
+
+
+def test_settings_that_the_client_does_not_know_are_refused(settings: Settings) -> None:
+    wrong = with_kafka(settings, client={"no.such.setting": "1"})
+    with pytest.raises(SettingsError, match=r"no\.such\.setting"), daemon(wrong, project("t")):
+        pass
+
+
+def test_a_restart_goes_on_where_it_was(topic: Topic, settings: Settings) -> None:
+    topic.create()
+    for start in (0, 100, 200):
+        topic.send_numbers(100, start)
+        with daemon(settings, project(topic.name)) as service:
+            service.until(lambda wanted=start + 100: rows_in(settings) == wanted)
+    assert numbers(settings) == list(range(300))
+    assert_chained(settings)
+
+
+def test_what_was_taken_is_landed_when_the_daemon_drains(topic: Topic, settings: Settings) -> None:
+    topic.create()
+    with daemon(with_ingest(settings, batch_age_s=3600.0), project(topic.name)) as service:
+        service.until_ready()
+        topic.send_numbers(50)
+        taken = service.service
+        service.until(lambda: any(buffer.records == 50 for _, buffer in taken._assignment.reading()))
+        assert rows_in(settings) == 0
+
+        taken.drain()
+
+        assert rows_in(settings) == 50
+
+
+def test_a_batch_is_landed_at_its_bound_of_rows(topic: Topic, settings: Settings) -> None:
+    topic.create()
+    topic.send_numbers(20_000)
+    with daemon(with_ingest(settings, batch_age_s=3600.0, batch_rows=5_000), project(topic.name)) as service:
+        service.until(lambda: rows_in(settings) >= 15_000)
+    assert all(5_000 <= batch.rows < 5_000 + 4_000 for batch in landed(settings)[:-1])
+
+
+def test_a_batch_is_landed_at_its_bound_of_bytes(topic: Topic, settings: Settings) -> None:
+    topic.create()
+    topic.send_numbers(20_000)
+    with daemon(with_ingest(settings, batch_age_s=3600.0, batch_bytes=100_000), project(topic.name)) as service:
+        service.until(lambda: rows_in(settings) >= 15_000)
+    assert len(landed(settings)) > 3
+
+
+def test_who_comes_second_is_fenced_and_goes_on_behind_the_winner(topic: Topic, settings: Settings) -> None:
+    topic.create()
+    with daemon(with_ingest(settings, batch_age_s=1.0), project(topic.name)) as service:
+        service.until_ready()
+        topic.send_numbers(10)
+        [one] = list(service.service._assignment)
+        service.until(lambda: one.buffer is not None and one.buffer.records == 10)
+        winner = LandingZone(settings.landing_dir).publish(  # as a zombie that read only four of them
+            one.chain,
+            landed_schema(one.source).empty_table(),
+            source=one.source.name,
+            start=0,
+            end=4,
+            schema_version="",
+            previous=None,
+            absent_rows=4,
+        )
+        assert winner.batch.end == 4  # pyright: ignore[reportAttributeAccessIssue]
+
+        service.until(lambda: rows_in(settings) == 6)
+
+        assert service.registry.get_sample_value("fs_ingest_fenced_total", {"source": "source_0"}) == 1
+    assert numbers(settings) == [4, 5, 6, 7, 8, 9]
+    assert_chained(settings)
+
+
+def test_daemons_of_one_group_share_and_take_over(topic: Topic, settings: Settings) -> None:
+    topic.create(partitions=4)
+    topic.send_numbers(500)
+    definitions = project(topic.name)
+    settings = with_kafka(settings, client={"heartbeat.interval.ms": "300"})
+    with daemon(settings, definitions) as first:
+        first.until(lambda: rows_in(settings) == 500)
+        with daemon(settings, definitions) as second:
+            with in_background(second):
+                first.until(lambda: len(list(first.service._assignment)) == 2)
+                first.until(lambda: len(second.service._assignment.reading()) == 2)
+                topic.send_numbers(500, 500)
+                first.until(lambda: rows_in(settings) == 1_000)
+            with in_background(first):  # the second one stops to poll, and leaves
+                second.service.drain()
+                second.service.stop()
+                second.service._started = False
+        first.until(lambda: len(first.service._assignment.reading()) == 4)
+        topic.send_numbers(500, 1_000)
+        first.until(lambda: rows_in(settings) == 1_500)
+    assert sorted(numbers(settings)) == list(range(1_500))
+    assert_chained(settings)
+
+
+def test_the_newer_group_protocol_works_too(topic: Topic, settings: Settings) -> None:
+    topic.create(partitions=2)
+    topic.send_numbers(100)
+    definitions = project(topic.name)
+    newer = with_kafka(settings, group_protocol="consumer")
+    with daemon(newer, definitions) as first:
+        first.until(lambda: rows_in(settings) == 100)
+        with daemon(newer, definitions) as second, in_background(second):
+            first.until(lambda: len(first.service._assignment.reading()) == 1)
+            topic.send_numbers(100, 100)
+            first.until(lambda: rows_in(settings) == 200)
+    assert sorted(numbers(settings)) == list(range(200))
+    assert_chained(settings)
+
+
+def test_a_topic_that_is_created_again_is_another_generation(topic: Topic, settings: Settings) -> None:
+    topic.create()
+    topic.send_numbers(10)
+    with daemon(settings, project(topic.name)) as service:
+        service.until(lambda: rows_in(settings) == 10)
+
+        topic.delete()
+        topic.create()
+        topic.send_numbers(25, 100)
+
+        service.until(lambda: rows_in(settings) == 35, within_s=60)
+        service.until_ready()
+    assert len({batch.chain for batch in landed(settings)}) == 2
+    assert sorted(numbers(settings)) == [*range(10), *range(100, 125)]
+    assert_chained(settings)
+
+
+def test_what_is_read_of_a_recreated_topic_does_not_land_in_the_old_generation(
+    topic: Topic, settings: Settings
+) -> None:
+    topic.create()
+    topic.send_numbers(10)
+    with daemon(with_ingest(settings, batch_age_s=3600.0), project(topic.name)) as service:
+        assignment = service.service._assignment
+        service.until(lambda: sum(buffer.records for _, buffer in assignment.reading()) == 10)
+        [one] = list(assignment)
+        topic.delete()
+        topic.create()
+        topic.send_numbers(5, 100)
+
+        assignment.land([one])  # as if it were due before the daemon has looked
+
+        assert rows_in(settings) == 0
+        assert one.buffer is None
+
+
+def test_what_retention_took_before_the_first_read_is_a_gap(topic: Topic, settings: Settings) -> None:
+    topic.create()
+    topic.send_numbers(30)
+    topic.admin.delete_records([TopicPartition(topic.name, 0, 12)])[TopicPartition(topic.name, 0, 12)].result(15)
+
+    with daemon(settings, project(topic.name)) as service:
+        service.until(lambda: rows_in(settings) == 18)
+
+    gap = landed(settings)[0]
+    assert (gap.start, gap.end, gap.absent_rows) == (0, 12, 12)
+    assert_chained(settings)
+
+
+def test_what_retention_took_while_reading_is_a_gap(topic: Topic, settings: Settings) -> None:
+    topic.create()
+    topic.send_numbers(10)
+    slow = with_kafka(settings, client={"queued.min.messages": "1", "fetch.message.max.bytes": "200"})
+    with daemon(slow, project(topic.name)) as service:
+        service.until(lambda: rows_in(settings) == 10)
+        service.service._hold_back(trouble=True)  # paused: nothing is fetched ahead
+        topic.send_numbers(100, 10)
+        topic.admin.delete_records([TopicPartition(topic.name, 0, 90)])[TopicPartition(topic.name, 0, 90)].result(15)
+
+        service.until(lambda: numbers(settings)[-1] == 109)
+
+    gaps = sum(batch.absent_rows for batch in landed(settings))
+    assert gaps > 0
+    assert rows_in(settings) + gaps == 110
+    assert_chained(settings)
+
+
+def test_a_kafka_that_ends_before_the_tail_is_not_read(topic: Topic, settings: Settings) -> None:
+    topic.create()
+    topic.send_numbers(10)
+    with daemon(settings, project(topic.name)) as service:
+        service.until(lambda: rows_in(settings) == 10)
+        [one] = list(service.service._assignment)
+    LandingZone(settings.landing_dir).publish(
+        one.chain,
+        landed_schema(one.source).empty_table(),
+        source=one.source.name,
+        start=10,
+        end=1_000,
+        schema_version="",
+        previous=one.previous,
+        absent_rows=990,
+    )
+
+    with daemon(settings, project(topic.name)) as service:
+        service.until(lambda: "right Kafka" in service.health.note)
+        topic.send_numbers(10, 10)
+        service.step()
+        assert service.health.state == "not ready"
+    assert rows_in(settings) == 10
+
+
+def test_a_source_may_start_at_the_end_of_an_existing_topic(topic: Topic, settings: Settings) -> None:
+    topic.create()
+    topic.send_numbers(10)
+    latest = with_kafka(settings, start_at="latest")
+    with daemon(latest, project(topic.name)) as service:
+        service.until_ready()
+    topic.send_numbers(5, 10)  # while it is away: the start was settled the first time
+    with daemon(latest, project(topic.name)) as service:
+        service.until(lambda: rows_in(settings) == 5)
+    assert numbers(settings) == [10, 11, 12, 13, 14]
+    assert_chained(settings)
+
+
+def test_aborted_transactions_are_absent(topic: Topic, settings: Settings) -> None:
+    topic.create()
+    producer = Producer({"bootstrap.servers": topic.brokers, "transactional.id": topic.name})
+    producer.init_transactions(30)
+    for n, commit in ((0, True), (1, False), (2, True)):
+        producer.begin_transaction()
+        for _ in range(10):
+            producer.produce(topic.name, record(1, n), b"1")
+        producer.flush(10)
+        (producer.commit_transaction if commit else producer.abort_transaction)(30)
+
+    with daemon(settings, project(topic.name)) as service:
+        service.until(lambda: rows_in(settings) == 20)
+
+    assert set(numbers(settings)) == {0, 2}
+    assert sum(batch.absent_rows for batch in landed(settings)) >= 11  # ten aborted, and markers in between
+    assert_chained(settings)
+
+
+def test_a_full_disk_pauses_and_loses_nothing(
+    topic: Topic, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    topic.create()
+    with daemon(with_ingest(settings, disk_reserve_bytes=1), project(topic.name)) as service:
+        service.until_ready()
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1, 1, 0))
+        topic.send_numbers(100)
+        service.until(lambda: any("left on the disk" in error for error in service.errors))
+        topic.send_numbers(100, 100)
+        service.step()
+        assert service.health.state == "not ready"
+        assert all(one.paused for one, _ in service.service._assignment.reading())
+        assert rows_in(settings) == 0
+
+        monkeypatch.undo()
+        service.until(lambda: rows_in(settings) == 200)
+        service.until_ready()
+    assert numbers(settings) == list(range(200))
+    assert_chained(settings)
+
+
+def test_too_much_that_waits_to_be_processed_pauses(topic: Topic, settings: Settings) -> None:
+    topic.create()
+    waiting = [101]
+    with daemon(with_ingest(settings, pending_bytes=100), project(topic.name), lambda: waiting[0]) as service:
+        service.until(lambda: service.health.note.startswith("paused"))
+        topic.send_numbers(10)
+        for pending in (101, 100, 51):  # it goes on at half of the bound
+            waiting[0] = pending
+            service.step()
+        assert rows_in(settings) == 0
+
+        waiting[0] = 50
+        service.until(lambda: rows_in(settings) == 10)
+
+
+def test_a_wrong_clock_stops_instead_of_refusing_everything(
+    topic: Topic, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic.create()
+    with daemon(settings, project(topic.name)) as service:
+        service.until_ready()
+        monkeypatch.setattr("ingest.kafka.daemon.utc_now", lambda: utc_now() - timedelta(hours=2))
+        topic.send_numbers(30)
+        service.until(lambda: any("clock" in error for error in service.errors))
+        assert service.health.state == "not ready"
+        assert landed(settings) == []
+
+        monkeypatch.undo()
+        service.until(lambda: rows_in(settings) == 30)
+
+
+def test_a_clock_far_behind_the_last_batch_stops(
+    topic: Topic, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic.create()
+    topic.send_numbers(10)
+    with daemon(settings, project(topic.name)) as service:
+        service.until(lambda: rows_in(settings) == 10)
+        monkeypatch.setattr("ingest.kafka.assignment.utc_now", lambda: utc_now() - timedelta(minutes=6))
+        topic.send_numbers(10, 10)
+        service.until(lambda: any("last batch landed at" in error for error in service.errors))
+        assert rows_in(settings) == 10
+
+        monkeypatch.undo()
+        service.until(lambda: rows_in(settings) == 20)
+    assert_chained(settings)

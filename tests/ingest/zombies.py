@@ -1,0 +1,136 @@
+"""Kafka daemons as processes that compete and are killed, and an audit of what they have landed.
+
+`python -m tests.ingest.zombies VARIANT` runs a daemon whose landing is weakened in one way: the negative controls.
+"""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import uuid
+from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import featurestore as fs
+from featurestore.landing import dead_letters, parquet, publish
+from featurestore.landing.disk import fsync_directory
+from featurestore.settings import Settings
+from ingest.kafka.daemon import main
+from tests.ingest.kafka.conftest import project
+from tests.services import ENV
+
+TOPIC = "ZOMBIES_TOPIC"  # the variable that names the topic
+PROJECT: fs.Project = project(ENV.get(TOPIC, "nothing"))
+
+_BATCH_FILE = re.compile(r"\d{20}\.parquet")
+
+
+class Zombies:
+    """Daemons of one landing zone, each in a group of its own: all of them read, and land, every partition."""
+
+    def __init__(self, settings: Settings, topic: str, *, count: int, seed: int, variant: str = "") -> None:
+        self._command = [sys.executable, "-m", *(["tests.ingest.zombies", variant] if variant else ["ingest", "kafka"])]
+        self._env = ENV | {
+            TOPIC: topic,
+            "FEATURESTORE_PROJECT": "tests.ingest.zombies:PROJECT",
+            "FEATURESTORE_DATA_DIR": str(settings.data_dir),
+            "FEATURESTORE_KAFKA_BROKERS": settings.kafka.brokers,
+            "FEATURESTORE_INGEST_BATCH_AGE_S": "0.1",
+            "FEATURESTORE_INGEST_BATCH_ROWS": "2000",
+            "FEATURESTORE_INGEST_DISK_RESERVE_BYTES": "0",
+        }
+        self._log = settings.data_dir / "daemons.log"
+        self._random = random.Random(seed)
+        self._alive = [self._start() for _ in range(count)]
+        self.kills = 0
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        env = self._env | {"FEATURESTORE_KAFKA_GROUP": f"zombie-{uuid.uuid4().hex}"}
+        with self._log.open("ab") as log:
+            return subprocess.Popen(self._command, env=env, stderr=log)
+
+    def kill_one(self) -> None:
+        """Kill -9 one of them, whatever it is doing, and start another."""
+        victim = self._random.randrange(len(self._alive))
+        self._alive[victim].kill()
+        self._alive[victim].wait(10)
+        self._alive[victim] = self._start()
+        self.kills += 1
+
+    def stop(self) -> list[int]:
+        """End them as a supervisor does; return their exit codes."""
+        for process in self._alive:
+            process.send_signal(signal.SIGTERM)
+        return [process.wait(30) for process in self._alive]
+
+    @property
+    def fenced(self) -> int:
+        return self._log.read_text().count("another writer has landed")
+
+
+@contextmanager
+def zombies(settings: Settings, topic: str, *, count: int, seed: int, variant: str = "") -> Generator[Zombies]:
+    running = Zombies(settings, topic, count=count, seed=seed, variant=variant)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+@dataclass(slots=True)
+class Audit:
+    """What lies in the chains of a landing zone, file by file; the zone's own reading of it is not asked."""
+
+    rows: dict[tuple[int, int], int] = field(default_factory=dict[tuple[int, int], int])  # (partition, offset) → n
+    dead: set[tuple[int, int]] = field(default_factory=set[tuple[int, int]])
+    absent: int = 0
+    twice: int = 0  # offsets that lie in more than one place
+    tails: Counter[int] = field(default_factory=Counter[int])  # end of the last file, by partition
+
+
+def audit(settings: Settings, source: str = "source_0") -> Audit:
+    """Read every file of every chain."""
+    found = Audit()
+    for chain in (settings.landing_dir / source).glob("gen=*/partition=*"):
+        partition = int(chain.name.removeprefix("partition="))
+        for name in sorted(filter(_BATCH_FILE.fullmatch, os.listdir(chain))):
+            metadata = parquet.read_metadata(chain / name)
+            for row in parquet.read(chain / name, metadata["digest"]).to_pylist():
+                place = (partition, row["sequence"])
+                found.twice += place in found.rows or place in found.dead
+                found.rows[place] = row["n"]
+            letters = dead_letters.read(chain / metadata["dead_letters"]) if metadata["dead_letters"] else []
+            for place in ((partition, letter.sequence) for letter in letters):
+                found.twice += place in found.rows or place in found.dead
+                found.dead.add(place)
+            found.absent += metadata["absent_rows"]
+            found.tails[partition] = max(found.tails[partition], metadata["end"])
+    return found
+
+
+def tails(settings: Settings, source: str = "source_0") -> Counter[int]:
+    """The end of the last file by partition, from the footers alone."""
+    found: Counter[int] = Counter()
+    for chain in (settings.landing_dir / source).glob("gen=*/partition=*"):
+        if names := sorted(filter(_BATCH_FILE.fullmatch, os.listdir(chain))):
+            partition = int(chain.name.removeprefix("partition="))
+            found[partition] = max(found[partition], parquet.read_metadata(chain / names[-1])["end"])
+    return found
+
+
+def rename(temporary: Path, final: Path) -> bool:
+    """Instead of the exclusive create: replaces what is there."""
+    temporary.replace(final)
+    fsync_directory(final.parent)
+    return True
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "rename":
+        publish.create_exclusively = rename
+    sys.exit(main(Settings.from_env(ENV)))

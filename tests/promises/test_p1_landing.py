@@ -1,0 +1,59 @@
+"""P1, the way in: every acknowledged record is landed exactly once, or in the dead letters with its reason.
+
+Daemons that each believe to own every partition compete for one landing zone and are killed at random, while records
+keep coming. Negative control: with rename instead of the exclusive create, records land twice.
+"""
+
+import random
+import threading
+
+import pytest
+
+from featurestore.landing.zone import LandingZone
+from featurestore.settings import Settings
+from tests.ingest.kafka.conftest import Topic, assert_chained
+from tests.ingest.kafka.conftest import settings as settings
+from tests.ingest.kafka.conftest import topic as topic
+from tests.ingest.sending import Sent, sending
+from tests.ingest.zombies import Audit, Zombies, audit, tails, zombies
+from tests.services import eventually
+
+pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(300)]
+
+SEED = 8
+KILLS = 8
+
+
+def storm(topic: Topic, settings: Settings, variant: str = "") -> tuple[Sent, Audit, Zombies]:
+    """Records, competition and kills; then, undisturbed, the rest."""
+    topic.create(partitions=2)
+    chance, never = random.Random(SEED), threading.Event()
+    with zombies(settings, topic.name, count=3, seed=SEED, variant=variant) as daemons:
+        with sending(topic) as sent:
+            eventually(lambda: tails(settings).total() > 0, within_s=60)
+            while daemons.kills < KILLS:
+                never.wait(chance.uniform(0.3, 2.0))  # the daemons' time to do something worth a kill
+                daemons.kill_one()
+            landed = tails(settings).total()
+            eventually(lambda: tails(settings).total() > landed, within_s=60)
+        eventually(lambda: tails(settings) == sent.ends(), within_s=60)
+        assert daemons.stop() == [0, 0, 0]
+    return sent, audit(settings), daemons
+
+
+def test_every_record_is_landed_once_however_daemons_compete_and_die(topic: Topic, settings: Settings) -> None:
+    sent, found, daemons = storm(topic, settings)
+
+    assert daemons.fenced > 0, "the daemons never met: nothing was tried"
+    assert found.twice == 0
+    assert found.rows == sent.good
+    assert found.dead == sent.bad
+    assert found.absent == 0
+    assert_chained(settings)
+    assert {letter.reason for _, letter in LandingZone(settings.landing_dir).dead_letters()} != {""}
+
+
+def test_control_with_rename_records_land_twice(topic: Topic, settings: Settings) -> None:
+    _, found, _ = storm(topic, settings, "rename")
+
+    assert found.twice > 0
