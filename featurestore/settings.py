@@ -106,6 +106,27 @@ class DagsterSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """The feature server."""
+
+    address: str = "127.0.0.1:8080"  # of HTTP
+    grpc_address: str = "127.0.0.1:50052"  # empty = no gRPC
+    token: str = field(default="", repr=False)  # bearer token that clients must send; empty = none asked
+    tls_certificate_path: str = ""  # PEM, with its chain; empty = no TLS
+    tls_key_path: str = ""
+    tls_client_ca_path: str = ""  # PEM; clients must show a certificate of one of these; empty = none asked
+    workers: int = 1  # processes
+    threads: int = 8  # of a process and transport: requests that are worked on
+    max_requests: int = 64  # of a process and transport: worked on or waiting; above it, 503 or RESOURCE_EXHAUSTED
+    max_connections: int = 4096  # of a process; above it, new ones are closed
+    max_rows: int = 1000  # of a request
+    max_features: int = 1000
+    max_bytes: int = 2**20
+    timeout_s: float = 5.0  # from a request to its reply; a client may ask for less
+    drain_s: float = 1.0  # how long requests are still taken after /ready has said 503
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratorSettings:
     """What the generator sends."""
 
@@ -136,6 +157,7 @@ class Settings:
     grpc: GrpcSettings = GrpcSettings()
     database: DatabaseSettings = DatabaseSettings()
     dagster: DagsterSettings = DagsterSettings()
+    server: ServerSettings = ServerSettings()
     generator: GeneratorSettings = GeneratorSettings()
 
     @classmethod

@@ -12,7 +12,7 @@ from featurestore.definitions.model import Model
 from featurestore.definitions.project import Project
 from featurestore.definitions.view import View
 from featurestore.offline.snapshot import Progress
-from featurestore.online.reads import ReadPlanner
+from featurestore.online.reads import OnlineReads, ReadPlanner
 from featurestore.online.redis_store import RedisOnlineStore
 from featurestore.online.store import OnlineStore
 from featurestore.online.values import OnlineValue
@@ -49,6 +49,14 @@ class Store:
         """
         rows = self._reads.plan(features).read(self._online, keys, datetime.now(UTC))
         return list[OnlineRow](rows)
+
+    def reading(self, features: Features) -> OnlineReads:
+        """What `online` does for these features: the key columns and request values it takes; no I/O.
+
+        Raises:
+            DefinitionError: a feature is not online, or is not read online.
+        """
+        return self._reads.plan(features)
 
     def training_set(
         self,

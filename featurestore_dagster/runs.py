@@ -26,6 +26,9 @@ MAX_RUNTIME_S = 1800
 FAILED_RUNS = 200  # looked at per tick
 OVERLAP = timedelta(seconds=10)  # failures are read again by so much, because they are not written in order
 
+# Of its events, a run writes only warnings to the log file of its process; the UI has all of them.
+QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
+
 _BATCHES_AT = ("resources", "batches", "config", "batch_ids")
 
 
@@ -48,7 +51,7 @@ def run_request(group: BatchGroup, project: Project, keys: Keys = PLAIN) -> dg.R
     online = {view.name for view in project.feature_views if view.name in views and view.online_features}
     return dg.RunRequest(
         partition_key=key_of(group.hour),
-        run_config=with_batches(group.batch_ids),
+        run_config=with_batches(group.batch_ids) | QUIET,
         tags={LANE_TAG: group.lane, "dagster/max_runtime": str(MAX_RUNTIME_S)},
         asset_selection=[
             keys.raw(group.source),

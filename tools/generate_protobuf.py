@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 TREE = Path(__file__).parent.parent
-PACKAGE_OF = {"ingest.proto": "ingest/pb"}  # proto file → the package its code lies in
+PACKAGE_OF = {"ingest.proto": "ingest/pb", "serving.proto": "featurestore_serving/pb"}  # proto file → the package its code lies in
 
 
 def generate(out: Path) -> list[Path]:

@@ -82,7 +82,7 @@ def _fetch_hot(database: Database, wanted: LogSlice, commit_seq: int, progress: 
     pages = database.query(
         _PAGES, {"target": wanted.target, "commit_seq": commit_seq, "page_rows": page_rows}, into=_Page
     )
-    tables = [database.query_arrow(f"SELECT {names} FROM {wanted.relation} LIMIT 0")]  # the types, if there is no page
+    tables: list[pa.Table] = []
     done, rows = 0, sum(page.rows for page in pages)
     for page in pages:
         progress(f"read {wanted.target}", done, rows)
@@ -92,6 +92,8 @@ def _fetch_hot(database: Database, wanted: LogSlice, commit_seq: int, progress: 
             tables.append(database.query_arrow(select, params))
         done += page.rows
     progress(f"read {wanted.target}", done, rows)
+    if not tables:  # the types are wanted all the same
+        tables.append(database.query_arrow(f"SELECT {names} FROM {wanted.relation} LIMIT 0"))
     return pa.concat_tables(tables)
 
 

@@ -131,7 +131,7 @@ class _Needed:
             return
         if wanted.feature not in view.online_features:
             raise DefinitionError(_reason(view, wanted))
-        entity, features = self.stored.setdefault(view.entity.name, (view.entity, {}))
+        _, features = self.stored.setdefault(view.entity.name, (view.entity, {}))
         features.setdefault(wanted.name, wanted)
 
     def _add_derived(self, view: DerivedView) -> None:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol, cast
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
@@ -13,6 +12,7 @@ import pyarrow.compute
 from featurestore.entity_id import entity_id_sql
 from featurestore.errors import SpineError
 from featurestore.landing.batch import to_micros
+from featurestore.transform.scratch import run_sql
 
 pc: Any = pyarrow.compute  # its stubs know lazy expressions only
 
@@ -138,10 +138,8 @@ def _why_not_local(column: pa.ChunkedArray, name: str, time_zone: str) -> str:
 
 
 def _entities(table: pa.Table, key: tuple[str, ...]) -> Entities:
-    columns = {name: _key_column(table.column(name), name) for name in key}
-    with duckdb.connect(":memory:", config={"python_enable_replacements": False}) as connection:
-        connection.register("spine", pa.table(columns))
-        ids = connection.sql(f"SELECT {entity_id_sql(key)} AS entity_id FROM spine").to_arrow_table()["entity_id"]
+    columns = pa.table({name: _key_column(table.column(name), name) for name in key})
+    ids = run_sql(f"SELECT {entity_id_sql(key)} AS entity_id FROM spine", name="spine", table=columns)["entity_id"]
     encoded = cast(pa.DictionaryArray, ids.combine_chunks().dictionary_encode())
     return Entities(encoded.dictionary.cast(pa.string()), encoded.indices.to_numpy().astype(np.int64))
 

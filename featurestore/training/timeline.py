@@ -117,9 +117,13 @@ class Timeline:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def end(self, moments: Moments) -> Int64s:
-        """How many rows stand before or at each moment: behind the last row of the entity that happened by then."""
-        return np.searchsorted(self._keys, self._key(moments), side="right")
+    def until(self, moments: Moments) -> Int64s:
+        """Behind the last row of the entity that happened at or before each moment."""
+        return self._place(moments)
+
+    def after(self, moments: Moments) -> Int64s:
+        """The first row of the entity that happened after each moment."""
+        return self._place(moments)
 
     def newest(self, moments: Moments) -> Int64s:
         """Where the newest visible row of the entity stands in the log table; -1 where there is none."""
@@ -133,6 +137,9 @@ class Timeline:
         first = np.flatnonzero(keys < following)
         wanted = _packed(moments.codes, instants(moments.times_us), instants.bits)
         return self._last_of_entity(keys[first], self.rows[first], wanted, instants.bits)
+
+    def _place(self, moments: Moments) -> Int64s:
+        return np.searchsorted(self._keys, self._key(moments), side="right")
 
     def _key(self, moments: Moments) -> Int64s:
         return _packed(moments.codes, self._instants(moments.times_us), self._instants.bits)

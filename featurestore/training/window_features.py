@@ -56,8 +56,8 @@ def fold_windows(view: ViewRead, timeline: Timeline, log: pa.Table, moments: Mom
     """The window features of a view by name, in the order of the spine."""
     if not view.windows:
         return {}
-    ends = timeline.end(moments)
-    starts = {w: timeline.end(moments.at(w.start(moments.times_us))) for w in view.distinct_windows}
+    ends = timeline.until(moments)
+    starts = {w: timeline.after(moments.at(w.start(moments.times_us))) for w in view.distinct_windows}
     inputs = {name: _Inputs.of(timeline, log.column(name)) for name in {one.column for one in view.windows}}
     back = places(np.argsort(moments.rows))
     found: dict[str, pa.Array] = {}

@@ -3,7 +3,6 @@
 One function serves training sets and online reads, so that both compute the same.
 """
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,10 +13,9 @@ import pyarrow as pa
 from featurestore.definitions.dtypes import DUCKDB, ScalarType, arrow_type, scalar_of
 from featurestore.definitions.view import DerivedView, FeatureView
 from featurestore.errors import DefinitionError, TerminalError
+from featurestore.transform.scratch import run_sql
 
 TYPES: Mapping[str, ScalarType] = {dtype.__name__: dtype for dtype in DUCKDB}
-
-_local = threading.local()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +85,10 @@ def derive(what: Derivation, columns: Sequence[pa.Array | pa.ChunkedArray]) -> p
     """
     given = zip(what.inputs, columns, strict=True)
     table = pa.table({one.name: _cast(what, one, column) for one, column in given})
-    connection = _connection()
-    connection.register("inputs", table)
     try:
-        return connection.sql(what.sql).to_arrow_table()
+        return run_sql(what.sql, name="inputs", table=table)
     except duckdb.Error as error:
         raise TerminalError(f"view {what.target}: {error}") from error
-    finally:
-        connection.unregister("inputs")
 
 
 def _cast(what: Derivation, given: Input, column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
@@ -102,15 +96,3 @@ def _cast(what: Derivation, given: Input, column: pa.Array | pa.ChunkedArray) ->
         return column.cast(arrow_type(TYPES[given.dtype]))
     except pa.ArrowException as error:
         raise TerminalError(f"view {what.target}: {given.name!r} is no {given.dtype}: {error}") from error
-
-
-def _connection() -> duckdb.DuckDBPyConnection:
-    """An empty DuckDB of this thread's own; expressions can reach nothing but their inputs."""
-    if not hasattr(_local, "connection"):
-        config: dict[str, str | bool | int | float | list[str]] = {
-            "python_enable_replacements": False,
-            "enable_external_access": False,
-            "lock_configuration": True,
-        }
-        _local.connection = duckdb.connect(":memory:", config=config)
-    return _local.connection

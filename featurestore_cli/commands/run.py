@@ -13,6 +13,7 @@ PROCESSES = {
     "kafka": "ingest.kafka.daemon",
     "grpc": "ingest.grpc.daemon",
     "generator": "ingest.generator.daemon",
+    "server": "featurestore_serving.daemon",
 }
 
 

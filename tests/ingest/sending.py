@@ -1,6 +1,7 @@
 """Records that keep coming, and what the broker acknowledged of them."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
@@ -18,11 +19,14 @@ class Sent:
 
     def __init__(self) -> None:
         self.places: dict[Place, int | None] = {}
+        self.ends: Counter[int] = Counter()  # one past the last offset, by partition
 
     def noting(self, number: int | None) -> Callable[[KafkaError | None, Message], None]:
         def note(error: KafkaError | None, message: Message) -> None:
             assert error is None, error
-            self.places[message.partition() or 0, message.offset() or 0] = number
+            partition, offset = message.partition() or 0, message.offset() or 0
+            self.places[partition, offset] = number
+            self.ends[partition] = offset + 1
 
         return note
 
@@ -34,13 +38,9 @@ class Sent:
     def bad(self) -> set[Place]:
         return {place for place, number in self.places.items() if number is None}
 
-    def ends(self) -> dict[int, int]:
-        """One past the last offset, by partition."""
-        return {partition: max(o for p, o in self.places if p == partition) + 1 for partition, _ in self.places}
-
 
 @contextmanager
-def sending(topic: Topic, *, per_burst: int = 60, pause_s: float = 0.02, keyed: bool = True) -> Generator[Sent]:
+def sending(topic: Topic, *, per_burst: int = 50, pause_s: float = 0.05, keyed: bool = True) -> Generator[Sent]:
     """Send until the context ends; then every record is acknowledged."""
     sent, stopping = Sent(), threading.Event()
     producer = Producer({"bootstrap.servers": topic.brokers, "enable.idempotence": True, "linger.ms": 5})

@@ -9,9 +9,11 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 import uuid
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +42,7 @@ class Zombies:
             "FEATURESTORE_PROJECT": "tests.ingest.zombies:PROJECT",
             "FEATURESTORE_DATA_DIR": str(settings.data_dir),
             "FEATURESTORE_KAFKA_BROKERS": settings.kafka.brokers,
-            "FEATURESTORE_INGEST_BATCH_AGE_S": "0.1",
+            "FEATURESTORE_INGEST_BATCH_AGE_S": "0.2",
             "FEATURESTORE_INGEST_BATCH_ROWS": "2000",
             "FEATURESTORE_INGEST_DISK_RESERVE_BYTES": "0",
         }
@@ -80,6 +82,14 @@ def zombies(settings: Settings, topic: str, *, count: int, seed: int, variant: s
         yield running
     finally:
         running.stop()
+
+
+def patiently(holds: Callable[[], bool], within_s: float = 90.0) -> None:
+    """Wait until it holds, looking seldom: on a small machine the looking itself would be in the way."""
+    deadline, never = time.monotonic() + within_s, threading.Event()
+    while not holds():
+        assert time.monotonic() < deadline, f"not so within {within_s:g} s"
+        never.wait(0.25)
 
 
 @dataclass(slots=True)

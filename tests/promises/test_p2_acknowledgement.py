@@ -1,0 +1,187 @@
+"""P2: nothing is acknowledged before it is durable and visible whole.
+
+At each acknowledgement, what a power loss would leave is built from what has been synced so far, and read. Negative
+controls: as if files, or directories, were not synced, acknowledged rows are missing there.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from featurestore.landing.zone import LandingZone
+from featurestore.settings import Settings
+from ingest.client import UploadReport, send_events, upload
+from ingest.grpc.spool import Announced, SpoolDirectory
+from tests.corpus.bad_files import HEADER, LINE, ndjson
+from tests.ingest.grpc.conftest import serving
+from tests.ingest.kafka.conftest import Topic, daemon, project, rows_in
+from tests.ingest.kafka.conftest import settings as settings
+from tests.ingest.kafka.conftest import topic as topic
+from tests.ingest.power import Durable
+from tests.services import ENV, Ports
+
+SYNCED: tuple[Literal["", "files", "directories"], ...] = ("", "files", "directories")
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Settings:
+    """Settings of a service that needs no Kafka."""
+    (tmp_path / "data").mkdir()
+    defaults = Settings(data_dir=tmp_path / "data")
+    return replace(
+        defaults,
+        grpc=replace(defaults.grpc, address="127.0.0.1:0"),
+        ingest=replace(defaults.ingest, disk_reserve_bytes=0),
+    )
+
+
+def left(durable: Durable, settings: Settings, target: Path, source: str) -> tuple[int, int]:
+    """Rows and dead letters that a power loss would leave, every one of them read."""
+    zone = LandingZone(durable.restore(settings.data_dir, target) / "landing")
+    batches = zone.batches(source)
+    return sum(zone.read(batch).num_rows for batch in batches), len(list(zone.dead_letters(source)))
+
+
+@pytest.mark.parametrize("but", SYNCED)
+def test_an_upload_is_durable_when_the_reply_comes(
+    plain: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, but: Literal["", "files", "directories"]
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(HEADER + LINE * 5_000 + b"bad\n")
+    with serving(plain) as address:
+        durable = Durable(monkeypatch, but)
+
+        report = upload(path, "profiles", address=address)
+
+        assert (report.rows, report.dead_rows) == (5_000, 1)
+        if but:
+            assert_lost(durable, plain, tmp_path)
+        else:
+            assert left(durable, plain, tmp_path / "left", "profiles") == (5_000, 1)
+
+
+@pytest.mark.parametrize("but", SYNCED)
+def test_a_batch_of_events_is_durable_when_the_reply_comes(
+    plain: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, but: Literal["", "files", "directories"]
+) -> None:
+    with serving(plain) as address:
+        durable = Durable(monkeypatch, but)
+
+        send_events([ndjson()] * 7 + [b"bad"], "profiles", address=address)
+
+        if but:
+            assert_lost(durable, plain, tmp_path)
+        else:
+            assert left(durable, plain, tmp_path / "left", "profiles") == (7, 1)
+
+
+def assert_lost(durable: Durable, settings: Settings, tmp_path: Path) -> None:
+    """Rows are missing, or cannot be read."""
+    try:
+        rows, _ = left(durable, settings, tmp_path / "left", "profiles")
+    except OSError:
+        return
+    assert rows == 0
+
+
+def test_committed_bytes_are_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "uploads"
+    root.mkdir()
+    durable = Durable(monkeypatch)
+    spool = SpoolDirectory(root).create("x", Announced("profiles", "x", "csv", 1 << 30, "0" * 64))
+    content = os.urandom(1 << 20)
+    with spool.appending() as appender:
+        for _ in range(40):
+            appender.append(content)
+            committed = spool.committed_bytes
+            found = SpoolDirectory(durable.restore(root, tmp_path / f"left-{appender.position}")).get("x")
+            assert found is not None
+            if committed:
+                assert found.committed_bytes == committed
+                assert found.data.read_bytes()[:committed] == (content * 40)[:committed]
+    assert spool.committed_bytes == 40 << 20
+
+
+@pytest.mark.services
+def test_offsets_are_committed_after_the_rows_are_durable(
+    topic: Topic, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic.create()
+    durable = Durable(monkeypatch)
+    looks = 0
+    with daemon(settings, project(topic.name)) as service:
+        service.until_ready()
+        for start in range(0, 500, 100):
+            topic.send_numbers(100, start)
+            service.until(lambda start=start: rows_in(settings) > start)
+
+            [one] = list(service.service._assignment)
+            [position] = service.service._consumer.committed([one.at()], timeout=10)
+            zone = LandingZone(durable.restore(settings.data_dir, tmp_path / f"left-{start}") / "landing")
+            tail = zone.tail(one.chain)
+            assert tail is not None
+            assert position.offset <= tail.end
+            assert sum(zone.read(batch).num_rows for batch in zone.batches()) == tail.end == rows_in(settings)
+            looks += position.offset > 0
+    assert looks > 0, "nothing was ever committed: nothing was tried"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_uploads_that_are_reported_are_landed_once_however_the_service_dies(plain: Settings, tmp_path: Path) -> None:
+    chance, never = random.Random(2), threading.Event()
+    address = f"127.0.0.1:{Ports().take()}"
+    paths = [tmp_path / f"{number}.csv" for number in range(6)]
+    for number, path in enumerate(paths):
+        path.write_bytes(HEADER + LINE.replace(b"1,", b"%d," % (number + 1), 1) * 40_000)
+    env = ENV | {
+        "FEATURESTORE_PROJECT": "tests.ingest.grpc.conftest:PROJECT",
+        "FEATURESTORE_DATA_DIR": str(plain.data_dir),
+        "FEATURESTORE_GRPC_ADDRESS": address,
+        "FEATURESTORE_INGEST_DISK_RESERVE_BYTES": "0",
+    }
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-m", "ingest", "grpc"], env=env, stderr=subprocess.DEVNULL)
+
+    def send(path: Path) -> UploadReport:
+        while True:  # as a patient client does
+            try:
+                return upload(path, "profiles", address=address)
+            except Exception as error:  # noqa: BLE001
+                if "does not answer" not in str(error):
+                    raise
+
+    process, kills = start(), 0
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            sending = [pool.submit(send, path) for path in paths]
+            while not all(future.done() for future in sending):
+                never.wait(chance.uniform(1.5, 3.0))
+                if kills < 4:
+                    process.kill()
+                    process.wait(10)
+                    process, kills = start(), kills + 1
+            reports = [future.result() for future in sending]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+    assert kills > 0
+    zone = LandingZone(plain.landing_dir)
+    landed = {batch.chain.split("upload=")[1]: zone.read(batch) for batch in zone.batches("profiles")}
+    assert {report.upload_id for report in reports} == landed.keys()
+    assert len(zone.batches("profiles")) == len(paths)
+    users = [set(table["user_id"].to_pylist()) for table in landed.values()]
+    assert sorted(user for one in users for user in one) == [1, 2, 3, 4, 5, 6]
+    assert all(table.num_rows == 40_000 for table in landed.values())
+    assert list((plain.data_dir / "uploads").iterdir()) == []
