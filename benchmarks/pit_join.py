@@ -1,6 +1,6 @@
 """Point-in-time join: the kernel against plain DuckDB formulations of the same join (newest by the total order).
 
-    python -m benchmarks.pit_join --rows 2000000 --spine 100000 --spine 1000000
+python -m benchmarks.pit_join --rows 2000000 --spine 100000 --spine 1000000
 """
 
 import argparse

@@ -1,11 +1,11 @@
 """Comparing ways to do one thing: interleaved in one process, so that whatever else the machine does hits all alike.
 
-Times are medians; what counts is their ratio. Memory is the peak of a process of its own, for each way.
+Times are medians; what counts is their ratio. CPU time says who would win on a busy machine. Memory is the peak of a
+process of its own, for each way.
 """
 
 import multiprocessing
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ class Way(Generic[State]):
 class Result:
     name: str
     seconds: float
+    cpu_seconds: float
     peak_mb: float
 
 
@@ -35,23 +36,29 @@ def compare(ours: Way[State], others: Sequence[Way[State]], *, repeats: int) -> 
     """Run all, print a line each, and how ours compares to the fastest other; results by name."""
     ways = [ours, *others]
     states = [way.prepare() for way in ways]
-    seconds: dict[str, list[float]] = {way.name: [] for way in ways}
+    taken: dict[str, list[tuple[float, float]]] = {way.name: [] for way in ways}
     for _ in range(repeats):
         for way, state in zip(ways, states, strict=True):
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
             way.run(state)
-            seconds[way.name].append(time.perf_counter() - start)
+            taken[way.name].append((time.perf_counter() - start, time.process_time() - cpu_start))
     del states
-    found = {way.name: Result(way.name, statistics.median(seconds[way.name]), peak_mb(way)) for way in ways}
+    found = {way.name: _result(way, taken[way.name]) for way in ways}
     best = min((found[way.name] for way in others), key=lambda one: one.seconds)
     for one in found.values():
-        sys.stdout.write(f"  {one.name:44} {one.seconds:8.3f} s  {one.peak_mb:8.0f} MB\n")
+        print(f"  {one.name:44} {one.seconds:8.3f} s  {one.cpu_seconds:8.3f} s CPU  {one.peak_mb:8.0f} MB")
     mine = found[ours.name]
-    sys.stdout.write(
-        f"  ratio to {best.name!r}: time {mine.seconds / best.seconds:.2f}, memory {mine.peak_mb / best.peak_mb:.2f}\n"
+    print(
+        f"  ratio to {best.name!r}: time {mine.seconds / best.seconds:.2f}, "
+        f"CPU {mine.cpu_seconds / best.cpu_seconds:.2f}, memory {mine.peak_mb / best.peak_mb:.2f}",
+        flush=True,
     )
-    sys.stdout.flush()
     return found
+
+
+def _result(way: Way[State], taken: Sequence[tuple[float, float]]) -> Result:
+    seconds, cpu_seconds = (statistics.median(one) for one in zip(*taken, strict=True))
+    return Result(way.name, seconds, cpu_seconds, peak_mb(way))
 
 
 def peak_mb(way: Way[State]) -> float:

@@ -17,7 +17,7 @@ from featurestore.online.redis_store import RedisOnlineStore
 from featurestore.online.store import OnlineStore
 from featurestore.online.values import OnlineValue
 from featurestore.settings import Settings
-from featurestore.training.build import build, quiet, reproduce
+from featurestore.training.build import Changes, build, changes, quiet, reproduce
 from featurestore.training.pit_plan import KnownAt, plan_reads
 from featurestore.training.receipt import Receipt
 from featurestore.training.spine import ArrowStream
@@ -89,6 +89,13 @@ class Store:
             TerminalError: the log no longer has what the training set was made of.
         """
         return reproduce(self.database, receipt, spine, progress=progress)
+
+    def changes(self, receipt: Receipt, spine: ArrowStream, *, progress: Progress = quiet) -> Changes:
+        """What late data changed: the training set of a receipt, and the same plan with everything known today.
+
+        Raises as `reproduce` does.
+        """
+        return changes(self.database, receipt, spine, progress=progress)
 
     def vectors(self, model: Model, keys: Keys) -> list[list[Value]]:
         """One vector per row of `keys`, values in the model's index order; what is not present is None."""

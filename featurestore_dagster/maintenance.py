@@ -18,7 +18,7 @@ from featurestore_dagster.runs import ENDED_BADLY
 log = logging.getLogger(__name__)
 
 KEEP_RUNS = 2_000  # the newest, whatever they did
-KEEP_DAYS = 60  # of a source's hour, the last run: it is what shows the hour as materialized
+KEEP_DAYS = 30  # of a source's hour, the last run: it is what shows the hour as materialized
 KEEP_RUNLESS_DAYS = 7  # evaluations of checks and other events without a run
 PURGED_AT_ONCE = 2_000
 RUNNING_ALONE = timedelta(seconds=30)  # a process may be a moment older than what it wrote of itself

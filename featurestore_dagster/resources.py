@@ -6,6 +6,7 @@ configuration of a run, so they stand in no run, event or page.
 
 from collections.abc import Generator
 from contextlib import closing
+from functools import lru_cache
 
 import dagster as dg
 from pydantic import Field
@@ -78,7 +79,9 @@ def resources(settings: Settings) -> Resources:
     }
 
 
+@lru_cache(maxsize=1_000)
 def _named(zone: LandingZone, batch_id: str) -> Batch:
+    """A landed file never changes, and each step of a run asks for the same ones."""
     try:
         return zone.batch(batch_id)
     except KeyError as error:

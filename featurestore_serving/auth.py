@@ -21,6 +21,10 @@ class Token:
     def __init__(self, token: str) -> None:
         self._expected = f"Bearer {token}".encode() if token else b""
 
+    @property
+    def is_asked(self) -> bool:
+        return bool(self._expected)
+
     def check(self, sent: bytes) -> None:
         """Check the value of `authorization`.
 

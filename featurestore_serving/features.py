@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from featurestore.definitions.dtypes import ScalarType
-from featurestore.definitions.feature import FeatureOf
-from featurestore.definitions.view import View
+from featurestore.definitions.dtypes import ScalarType, scalar_of
+from featurestore.definitions.feature import Feature, FeatureOf
+from featurestore.definitions.view import FeatureView, View
 from featurestore.online.reads import OnlineReads
 from featurestore.online.values import Scalar
 from featurestore.store import OnlineRow, Store
@@ -40,6 +40,7 @@ class Answer:
     """One row per row of the request, in order; `names` are the features, in the order they were asked for."""
 
     names: tuple[str, ...]
+    dtypes: tuple[ScalarType, ...]  # of the features
     rows: list[OnlineRow]
 
 
@@ -76,6 +77,7 @@ class _Plan:
 
     features: tuple[FeatureOf | View, ...]
     names: tuple[str, ...]
+    dtypes: tuple[ScalarType, ...]
     keys: Mapping[str, _Column]
     request: Mapping[str, _Column]
 
@@ -90,9 +92,28 @@ class Features:
     def answer(self, asked: FeatureRequest) -> Answer:
         plan = self._plan(asked)
         rows = self._rows(plan, asked)
-        if not rows:
-            return Answer(plan.names, [])
-        return Answer(plan.names, self._store.online({**asked.keys, **asked.request}, plan.features))
+        found = self._store.online({**asked.keys, **asked.request}, plan.features) if rows else []
+        return Answer(plan.names, plan.dtypes, found)
+
+    def catalogue(self) -> Mapping[str, object]:
+        """What can be asked for, as plain values for JSON."""
+        project = self._store.project
+        views = [
+            {
+                "view": view.name,
+                "version": view.version,
+                "keys": list(view.entity.key_columns) if isinstance(view, FeatureView) else [],
+                "request": _request(view),
+                "features": {one.name: one.dtype.__name__ for one in _readable(view)},
+                "description": view.description,
+            }
+            for view in project.views
+        ]
+        models = [
+            {"model": one.model_id, "features": [feature.name for feature in one.expected_features]}
+            for one in project.models
+        ]
+        return {"views": views, "models": models}
 
     def _plan(self, asked: FeatureRequest) -> _Plan:
         if bool(asked.features) == bool(asked.model):
@@ -126,7 +147,7 @@ class Features:
         both = sorted(keys.keys() & request.keys())
         if both:
             raise RefusedError(Reason.INVALID, f"{both[0]!r} is a key column and a request value; make two requests")
-        return _Plan(features, reads.names, keys, request)
+        return _Plan(features, reads.names, reads.dtypes, keys, request)
 
     def _key_column(self, reads: OnlineReads, name: str) -> _Column:
         """A key's type is that of the column in the sources; they may differ, since the text is what identifies."""
@@ -181,6 +202,18 @@ def _is_storable(value: Scalar | None) -> bool:
     if type(value) is int:
         return _SMALLEST <= value <= _LARGEST
     return type(value) is not str or len(value) <= LONGEST_TEXT
+
+
+def _readable(view: View) -> Sequence[Feature]:
+    return view.online_features if isinstance(view, FeatureView) else view.all_features
+
+
+def _request(view: View) -> Mapping[str, str]:
+    """The request values of a derived view, with their types."""
+    if isinstance(view, FeatureView):
+        return {}
+    scalars = {name: scalar_of(declared, f"view {view.name!r}") for name, declared in view.request.items()}
+    return {name: dtype.__name__ + (" | null" if nullable else "") for name, (dtype, nullable) in scalars.items()}
 
 
 def _near(name: str, known: Mapping[str, object]) -> str:

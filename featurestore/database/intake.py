@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 GROUP = CONSUMER = "database"  # one consumer: whoever holds the database file
 BLOCK_MS = 1000
 _READ_ENTRIES = 8  # at a time; bounds how far the bytes of a group may be exceeded
-_MAX_DELIVERIES = 5  # a job that ended the process so often is given up
+_MAX_ATTEMPTS = 5  # a job that ended the process so often is given up
 _DEAD_ENTRIES = 10_000
 _DEAD_BYTES = 65_536  # of a header; rows are not kept, they are in the landing zone
 
@@ -47,12 +47,13 @@ class Intake:
     def __init__(self, client: redis.Redis, queues: Queues, settings: DatabaseSettings) -> None:
         self._client, self._queues, self._settings = client, queues, settings
         self._recovering = True
+        self._survived = False  # what was begun last did not end the process
         self._never = threading.Event()
         self._together = False  # whether jobs came in company lately: only then is it worth waiting for more
 
     def recover(self) -> None:
         """Take again what was taken and not settled, one by one, before anything new."""
-        self._recovering = True
+        self._recovering = self._survived = True
 
     def take(self) -> list[Delivery]:
         """The next jobs, as one group; waits about a second for the first."""
@@ -87,9 +88,10 @@ class Intake:
         ids = [delivery.entry_id for delivery in deliveries]
         pipe.xack(self._queues.write, GROUP, *ids)
         pipe.xdel(self._queues.write, *ids)
+        pipe.delete(self._queues.attempts)
         pipe.xlen(self._queues.write)
         results = pipe.execute(raise_on_error=False)  # a reply key of another type fails alone
-        *_, acknowledged, _, depth = results
+        *_, acknowledged, _, _, depth = results
         if isinstance(acknowledged, Exception):
             raise acknowledged
         return int(depth)
@@ -114,10 +116,12 @@ class Intake:
         if not entries:
             return None
         [(entry_id, fields)] = entries
-        [seen] = self._client.xpending_range(self._queues.write, GROUP, entry_id, entry_id, 1)
-        taken = cast("int", seen["times_delivered"]) - 1
-        if taken >= _MAX_DELIVERIES:
-            reason = f"given up: taken {taken} times and never finished"
+        if self._survived:
+            self._client.delete(self._queues.attempts)
+            self._survived = False
+        attempt = cast("int", self._client.hincrby(self._queues.attempts, entry_id.decode(), 1))
+        if attempt > _MAX_ATTEMPTS:
+            reason = f"given up: begun {attempt - 1} times and never finished"
             log.error("entry %s: %s", entry_id.decode(), reason)
             return Delivery(entry_id, fields or {}, None, reason)
         return self._delivery(entry_id, fields)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 
 from featurestore.definitions.names import check_name
-from featurestore.errors import DefinitionError, JobRefusedError
+from featurestore.errors import DefinitionError, JobRefusedError, TransientError
 
 KIND, HEADER, ROWS, QUARANTINED, REPLY = b"kind", b"header", b"rows", b"quarantined", b"reply"
 COLUMN_TYPES = frozenset({"VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN"})
@@ -110,26 +110,27 @@ class AppendReply:
 
 @dataclass(frozen=True, slots=True)
 class JobReply:
-    """The outcome of a job; `error` is empty when it was done."""
+    """The outcome of a job; `error` is empty when it was done. With `retry` the job itself is not to blame."""
 
     job_id: str
     commit_seqs: tuple[int, ...] = ()
     skipped: tuple[bool, ...] = ()
     error: str = ""
+    retry: bool = False
 
     def to_json(self) -> bytes:
         if self.error:
-            return msgspec.json.encode({"job_id": self.job_id, "error": self.error})
-        return msgspec.json.encode(self)
+            return msgspec.json.encode({"job_id": self.job_id, "error": self.error, "retry": self.retry})
+        return msgspec.json.encode({"job_id": self.job_id, "commit_seqs": self.commit_seqs, "skipped": self.skipped})
 
     @classmethod
     def from_json(cls, data: bytes) -> "JobReply":
         return msgspec.json.decode(data, type=cls)
 
     def appended(self) -> AppendReply:
-        """Raises JobRefusedError with the service's reason."""
+        """Raises JobRefusedError, or TransientError, with the service's reason."""
         if self.error:
-            raise JobRefusedError(self.error)
+            raise TransientError(self.error) if self.retry else JobRefusedError(self.error)
         return AppendReply(self.commit_seqs, self.skipped)
 
 

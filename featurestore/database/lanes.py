@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from math import inf
 from time import monotonic
 from typing import Generic, TypeVar
 
@@ -116,6 +117,11 @@ class Alarms:
         finally:
             alarm.call = None  # and is dropped when it is due
 
+    def ring(self) -> None:
+        """Call everything that is waiting, now."""
+        with self._changed:
+            self._call_due(inf)
+
     def close(self) -> None:
         with self._changed:
             self._closed = True
@@ -126,11 +132,14 @@ class Alarms:
         with self._changed:
             while not self._closed:
                 now = monotonic()
-                while self._due and self._due[0].at <= now:
-                    if call := heappop(self._due).call:
-                        call()
+                self._call_due(now)
                 pause_s = self._due[0].at - now if self._due else _IDLE_S
                 self._changed.wait(max(pause_s, _TICK_S))
+
+    def _call_due(self, now: float) -> None:
+        while self._due and self._due[0].at <= now:
+            if call := heappop(self._due).call:
+                call()
 
 
 @dataclass(slots=True, order=True)

@@ -36,6 +36,11 @@ class Queues:
         return self._name("duckdb_dead_queue")
 
     @property
+    def attempts(self) -> str:
+        """Hash of one job that is being done after a restart: how often it was begun and not finished."""
+        return self._name("duckdb_write_queue:attempts")
+
+    @property
     def replies(self) -> str:
         """Prefix of every reply key. The service writes to no other key that a client names."""
         return self._name("duckdb_reply:")

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import cast
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 _POLL_S = 1.0
 _IDLE_S = 5.0  # how often an idle thread looks around
 _SLOW_S = 1.0  # after which a query is a slow one
+_DRAIN_S = 5.0  # that queries have when the process is asked to stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Readers:
         self._places = threading.Semaphore(settings.admitted_reads)
         self._seats = Seats(settings.readers)
         self._alarms = Alarms()
-        self._stopping = threading.Event()
+        self._stopping, self._hurrying = threading.Event(), threading.Event()
         self._pool = ThreadPoolExecutor(2 * settings.readers + 1, thread_name_prefix="reader")
         self._threads: list[Future[None]] = []
 
@@ -69,8 +70,11 @@ class Readers:
                 thread.result()
 
     def drain(self) -> None:
-        """Take no more queries, finish the admitted ones."""
+        """Take no more queries; answer the admitted ones, after a few seconds by stopping them."""
         self._stopping.set()
+        wait(self._threads, timeout=_DRAIN_S)
+        self._hurrying.set()
+        self._alarms.ring()
         self._pool.shutdown(wait=True)
 
     def stop(self) -> None:
@@ -139,14 +143,15 @@ class Readers:
         request, key = admitted.request, admitted.request.response_key
         allowed_s = min(request.timeout_s or self._settings.read_timeout_s, self._settings.read_timeout_s)
         left_s = admitted.at + allowed_s - monotonic()
-        if left_s <= 0:
-            return self._reply(key, "late", error_reply(f"the query waited {allowed_s:g} s for its turn; try again"))
+        if left_s <= 0 or self._hurrying.is_set():
+            return self._reply(key, "late", error_reply("the query was not reached in time; try again"))
         with reading(self._root) as cursor, deadline(self._alarms, cursor, left_s) as limit:
             try:
                 table = self._guard.read(cursor, request.query, params_from_wire(request.params))
             except QueryError as error:
                 if limit.passed:
-                    return self._reply(key, "late", error_reply(f"the query was stopped after {allowed_s:g} s"))
+                    waited_s = monotonic() - admitted.at
+                    return self._reply(key, "late", error_reply(f"the query was stopped after {waited_s:.1f} s"))
                 return self._reply(key, "refused", error_reply(str(error)))
             return self._reply(key, "done", data_reply(table, request.format))
 

@@ -79,7 +79,8 @@ class Writer:
             _raise_if_fatal(error)
             if len(jobs) == 1:
                 log.warning("job %s for %s failed: %s", jobs[0].job_id, jobs[0].target, error)
-                return [JobReply(jobs[0].job_id, error=f"failed: {error}")]
+                retry = isinstance(error, duckdb.OutOfMemoryException)
+                return [JobReply(jobs[0].job_id, error=f"failed: {error}", retry=retry)]
             log.warning("a group of %d jobs failed; doing them singly", len(jobs))
             return [reply for job in jobs for reply in self._append([job])]
 

@@ -42,6 +42,13 @@ class OnlineReads:
     request: tuple[RequestValue, ...]
 
     @property
+    def dtypes(self) -> tuple[ScalarType, ...]:
+        """The types of the features, in the order of `names`."""
+        found = {one.name: one.feature.dtype for _, features in self.stored for one in features}
+        found |= {one.name: TYPES[one.dtype] for what in self.derivations for one in what.expressions}
+        return tuple(found[name] for name in self.names)
+
+    @property
     def key_columns(self) -> tuple[str, ...]:
         """What identifies the rows."""
         return tuple(dict.fromkeys(column for entity, _ in self.stored for column in entity.key_columns))

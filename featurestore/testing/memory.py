@@ -74,7 +74,7 @@ class _Landed:
             self._latest = created_at
         if last is not None and last > created_at + _FUTURE:
             raise TerminalError(
-                f"source {source.name!r}: a record at {last} is in the future of {created_at}, its landing"
+                f"source {source.name!r}: a record of {last} lands long before it happens, at {created_at}"
             )
         batch = Batch(
             batch_id=f"{source.name}/memory/{len(self._tables):020d}.parquet",

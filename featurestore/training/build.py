@@ -1,6 +1,7 @@
 """Making training sets: plan → rows of the log → kernel → derived features, and the receipt."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -8,6 +9,7 @@ from featurestore.database.client import Database
 from featurestore.errors import SpineError, TerminalError
 from featurestore.landing.batch import from_micros
 from featurestore.offline.snapshot import FEW_ENTITIES, LogSlice, Progress, Snapshot, fetch
+from featurestore.training.diff import Difference, difference
 from featurestore.training.digest import table_digest
 from featurestore.training.kernel import join
 from featurestore.training.pit_plan import PitPlan, ViewRead
@@ -89,6 +91,23 @@ def reproduce(database: Database, receipt: Receipt, stream: ArrowStream, *, prog
             "rows that it was made of are no longer in the log as they were"
         )
     return made
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """A training set then and now, and the cells that differ."""
+
+    then: TrainingSet
+    now: TrainingSet
+    difference: Difference
+
+
+def changes(database: Database, receipt: Receipt, stream: ArrowStream, *, progress: Progress = quiet) -> Changes:
+    """Compare the training set of a receipt to what its plan and spine give now. Raises as `reproduce` does."""
+    then = reproduce(database, receipt, stream, progress=progress)
+    spine = then.table.drop_columns(list(receipt.features))
+    now = build(database, receipt.plan, spine, time=receipt.time, time_zone=receipt.time_zone, progress=progress)
+    return Changes(then, now, difference(then.table, now.table))
 
 
 def _check_columns(spine: Spine, plan: PitPlan) -> None:

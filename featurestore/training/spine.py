@@ -91,6 +91,8 @@ def _without_views(table: pa.Table) -> pa.Table:
 
 def _times(column: pa.ChunkedArray, name: str, time_zone: str | None) -> Int64s:
     dtype = column.type
+    if not len(column):  # and so perhaps without a type
+        return np.empty(0, np.int64)
     if not pa.types.is_timestamp(dtype):
         raise SpineError(f"column {name!r} is {dtype}; the time of a row is a timestamp")
     if column.null_count:
@@ -108,8 +110,6 @@ def _times(column: pa.ChunkedArray, name: str, time_zone: str | None) -> Int64s:
 def _zoned(column: pa.ChunkedArray, name: str, time_zone: str | None) -> pa.ChunkedArray:
     """Naive times as those of `time_zone`."""
     if time_zone is None:
-        if not len(column):
-            return column
         raise SpineError(f'row 0: {name} has no time zone; use an aware time, or say time_zone="Europe/Berlin"')
     try:
         return pc.assume_timezone(column, time_zone)
@@ -153,6 +153,8 @@ def _key_column(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
         raise SpineError(f"row {_first(pc.is_null(column))}: key {name!r} is missing")
     if pa.types.is_integer(dtype):
         return column
+    if pa.types.is_null(dtype):  # of an empty spine
+        return column.cast(pa.string())
     if not (pa.types.is_string(dtype) or pa.types.is_large_string(dtype)):
         raise SpineError(f"key column {name!r} is {dtype}; a key is text or a whole number")
     empty = pc.equal(column, "")

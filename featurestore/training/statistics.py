@@ -25,7 +25,7 @@ def column_statistics(column: pa.ChunkedArray | pa.Array) -> ColumnStatistics:
     count, nulls = len(column) - column.null_count, column.null_count
     if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type) or pa.types.is_boolean(column.type)):
         return ColumnStatistics(count=count, nulls=nulls)
-    numbers = column.drop_null().to_numpy().astype(np.float64)
+    numbers = column.drop_null().to_numpy(zero_copy_only=False).astype(np.float64)
     real = numbers[~np.isnan(numbers)]
     if not len(real):
         return ColumnStatistics(count=count, nulls=nulls, nans=len(numbers))

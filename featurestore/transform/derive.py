@@ -35,6 +35,10 @@ class Expression:
     dtype: str
     sql: str
 
+    @property
+    def column(self) -> str:
+        return f'CAST(({self.sql}) AS {DUCKDB[TYPES[self.dtype]]}) AS "{self.name}"'
+
 
 @dataclass(frozen=True, slots=True)
 class Derivation:
@@ -47,8 +51,7 @@ class Derivation:
     @property
     def sql(self) -> str:
         """One row per row of `inputs`, in order."""
-        parts = (f'CAST(({one.sql}) AS {DUCKDB[TYPES[one.dtype]]}) AS "{one.name}"' for one in self.expressions)
-        return f"SELECT {', '.join(parts)} FROM inputs"
+        return f"SELECT {', '.join(one.column for one in self.expressions)} FROM inputs"
 
 
 @cache
@@ -81,14 +84,24 @@ def derive(what: Derivation, columns: Sequence[pa.Array | pa.ChunkedArray]) -> p
     """Compute the expressions from one column per input, in the order of `what.inputs`; NULL is SQL's NULL.
 
     Raises:
-        TerminalError: an expression fails on these values; the message names the view and says why.
+        TerminalError: an expression fails on these values; the message names the view and the feature and says why.
     """
     given = zip(what.inputs, columns, strict=True)
     table = pa.table({one.name: _cast(what, one, column) for one, column in given})
     try:
         return run_sql(what.sql, name="inputs", table=table)
     except duckdb.Error as error:
-        raise TerminalError(f"view {what.target}: {error}") from error
+        raise TerminalError(f"view {what.target}{_failing(what, table)}: {error}") from error
+
+
+def _failing(what: Derivation, inputs: pa.Table) -> str:
+    """Which of the expressions it is that fails."""
+    for one in what.expressions:
+        try:
+            run_sql(f"SELECT {one.column} FROM inputs", name="inputs", table=inputs)
+        except duckdb.Error:
+            return f", feature {one.name!r}"
+    return ""
 
 
 def _cast(what: Derivation, given: Input, column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:

@@ -118,9 +118,11 @@ class Board:
         for one in processes:
             state = Text(one.state, style=COLOURS.get(one.state, "dim"))
             table.add_row(one.name, state, age(one.since, at), one.address or "–", one.note)
-        return Group(table, Text(), *self._foot(at))
+        return Group(table, Text(), *self._foot(at, stopping=any(one.state == "stopping" for one in processes)))
 
-    def _foot(self, at: datetime) -> list[Text]:
+    def _foot(self, at: datetime, *, stopping: bool) -> list[Text]:
+        if stopping:
+            return [Text("  draining; a second Ctrl-C leaves at once", style="dim")]
         if self._ready_after_s is None:
             return [Text("starting …", style="dim")]
         counts = self._counting.latest

@@ -6,15 +6,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
 from featurestore_cli.output import complain, say
 from featurestore_cli.stack.service import last_lines
-from featurestore_cli.stack.state import Home, PlatformState, RunningError
+from featurestore_cli.stack.state import Home, PlatformState, ProcessState, RunningError, now
 
 LOG_NAME = "up.log"
 LOG_BYTES = 2 * 2**20
-FAILURES = 3  # of one program, after which the start is given up
+FAILURES, PATIENCE_S = 3, 60.0  # of one program: after so many, or so long without an answer, the start is given up
 
 
 def start_detached(home: Home, environ: Mapping[str, str], *, generator: bool | None) -> int:
@@ -43,7 +44,7 @@ def start_detached(home: Home, environ: Mapping[str, str], *, generator: bool | 
         while process.poll() is None:
             shown = _show(log, shown)
             state = home.state()
-            if state and state.pid == process.pid and (state.ready or _hopeless(state)):
+            if state and state.pid == process.pid and (state.ready or hopeless(state)):
                 break
             never.wait(0.2)
     except KeyboardInterrupt:
@@ -63,14 +64,20 @@ def _outcome(home: Home, process: "subprocess.Popen[bytes]") -> int:
         say("it runs in the background: `featurestore status`, `featurestore logs`, `featurestore down`")
         process.returncode = 0  # it is not waited for
         return 0
-    complain("error: not everything starts: `featurestore doctor`, `featurestore logs NAME`; stopping")
+    for one in hopeless(state) if state else ():
+        complain(f"error: {one.name} does not start: {one.note} (`featurestore logs {one.name}`)")
+    complain("stopping everything")
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=300)
     return 1
 
 
-def _hopeless(state: PlatformState) -> bool:
-    return any(one.restarts >= FAILURES for one in state.processes)
+def hopeless(state: PlatformState) -> list[ProcessState]:
+    """Those for which it makes no sense to wait any longer."""
+    since = now() - timedelta(seconds=PATIENCE_S)
+    return [
+        one for one in state.processes if one.restarts >= FAILURES or (one.state == "not ready" and one.since < since)
+    ]
 
 
 def _show(log: Path, position: int) -> int:

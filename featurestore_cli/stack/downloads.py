@@ -102,10 +102,15 @@ def _fetch_jars(jars: list[Jar], repository: Path, say: Say) -> None:
 
     say(f"kafka: fetching {len(jars)} jars (about 44 MB in all; only once)")
     with ThreadPoolExecutor(max_workers=6, thread_name_prefix="jars") as pool:
-        for done, future in enumerate(as_completed([pool.submit(fetch, jar) for jar in jars]), start=1):
-            future.result()
-            if done % 10 == 0 or done == len(jars):
-                say(f"kafka: {done} of {len(jars)} jars")
+        futures = [pool.submit(fetch, jar) for jar in jars]
+        try:
+            for done, future in enumerate(as_completed(futures), start=1):
+                future.result()
+                if done % 10 == 0 or done == len(jars):
+                    say(f"kafka: {done} of {len(jars)} jars")
+        except DownloadError:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _intact(path: Path, sha256: str) -> bool:

@@ -1,12 +1,14 @@
 """What the platform consists of: which programs, what each waits for, and which go first when it stops."""
 
 import sys
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 
+from featurestore.errors import FeatureStoreError
 from featurestore.settings import PREFIX, Settings
 from featurestore_cli.stack.dagster import Dagster, plan_dagster
 from featurestore_cli.stack.ports import Ports
@@ -51,9 +53,7 @@ def plan_platform(
         settings=settings,
         say=say,
     )
-    with ThreadPoolExecutor(max_workers=3, thread_name_prefix="provide") as pool:
-        futures = [pool.submit(provide, site) for provide in (provide_redis, provide_kafka, provide_azurite)]
-        redis, kafka, azurite = [future.result() for future in futures]
+    redis, kafka, azurite = _at_once(site, provide_redis, provide_kafka, provide_azurite)
     before = _ports(home.state())
     dagster = plan_dagster(
         home.path / "dagster", Path.cwd(), previous_port=before.get("dagster-web", 0), ports=site.ports
@@ -91,6 +91,30 @@ def plan_platform(
         dagster_url=dagster.url,
         ports=site.ports,
     )
+
+
+def _at_once(site: Site, *provide: Callable[[Site], Provided]) -> list[Provided]:
+    """Call them side by side. The first error is raised at once: nobody waits for a download that is of no use."""
+    answers: SimpleQueue[tuple[int, Provided | Exception]] = SimpleQueue()
+
+    def call(number: int) -> None:
+        answer: Provided | Exception = RuntimeError(f"{provide[number].__name__} failed")  # its thread shows why
+        try:
+            answer = provide[number](site)
+        except (FeatureStoreError, OSError) as error:
+            answer = error
+        finally:
+            answers.put((number, answer))
+
+    for number in range(len(provide)):
+        Thread(target=call, args=(number,), name=provide[number].__name__, daemon=True).start()
+    found: dict[int, Provided] = {}
+    while len(found) < len(provide):
+        number, answer = answers.get()
+        if not isinstance(answer, Provided):
+            raise answer
+        found[number] = answer
+    return [found[number] for number in range(len(provide))]
 
 
 def _service(found: Provided) -> Unit:

@@ -20,7 +20,6 @@ from featurestore_cli.stack.unit import Unit, read_health
 log = logging.getLogger(__name__)
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}  # the last: the terminal was closed
-AWAITED = {*STOP_SIGNALS, signal.SIGCHLD}
 BUSY_S, IDLE_S = 0.1, 1.0  # between two looks, while something starts and otherwise
 LOOK_S, LOOK_AGAIN_S = 10.0, 1.0  # between two questions to a program that is ready, and to one that is not
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0  # before a died program is started again
@@ -82,6 +81,7 @@ class Supervisor:
         self._all = {unit.name: Supervised(unit) for unit in units}
         self._logs, self._env, self._held = logs, env, held
         self._report, self._save = report, save
+        self._awaited = {*STOP_SIGNALS, signal.SIGCHLD}
         self._ready = self._stopping = False
         self._began_at = time.monotonic()
         self._unsaved = True
@@ -91,15 +91,19 @@ class Supervisor:
 
         Must be called before other threads are started: signals are blocked here and awaited.
         """
-        signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # `nohup`; a blocked signal would be seen all the same
+            self._awaited.remove(signal.SIGHUP)
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._awaited)
         try:
-            while True:
-                pause_s = self._look()
-                received = signal.sigtimedwait(AWAITED, pause_s)
-                if received is not None and received.si_signo in STOP_SIGNALS:
-                    return
+            while not self._told_to_stop(self._look()):
+                pass
         finally:
             self._stop()
+
+    def _told_to_stop(self, within_s: float) -> bool:
+        """Wait for a signal; that a child has ended is one too, and cuts the waiting short."""
+        received = signal.sigtimedwait(self._awaited, within_s)
+        return received is not None and received.si_signo in STOP_SIGNALS
 
     def states(self) -> list[ProcessState]:
         """Finished jobs are left out."""
@@ -114,7 +118,7 @@ class Supervisor:
             self._ready = self._unsaved = True
             self._report.ready(time.monotonic() - self._began_at)
         self._publish()
-        return IDLE_S if settled else BUSY_S
+        return BUSY_S if any(one.state.state == "starting" for one in self._all.values()) else IDLE_S
 
     def _see_to(self, one: Supervised) -> None:
         if one.state.state == "waiting" and all(self._all[name].settled for name in one.unit.after):
@@ -131,7 +135,11 @@ class Supervisor:
         if taken := next((port for port in one.unit.program.ports if not is_free(port)), None):
             self._try_later(one, f"port {taken} is taken by {describe_listener(taken)}")
             return
-        one.child = start(one.unit.program, self._logs, self._env, held=self._held)
+        try:
+            one.child = start(one.unit.program, self._logs, self._env, held=self._held)
+        except OSError as error:
+            self._try_later(one, f"cannot be started: {error}")
+            return
         one.started_at, one.due_at = time.monotonic(), 0.0
         self._change(one, "starting", one.unit.note, pid=one.child.pid)
 
@@ -148,15 +156,14 @@ class Supervisor:
 
     def _try_later(self, one: Supervised, reason: str) -> None:
         """Start it again after a pause that grows from time to time."""
-        pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**one.failures)
+        pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(one.failures, 10))
         one.failures += 1
         one.due_at = time.monotonic() + pause_s
         note = f"{reason}; again in {pause_s:g} s"
         self._change(one, "restarting", note, pid=0, restarts=one.state.restarts + 1)
-        log.warning("%s: %s", one.unit.name, note)
 
     def _ask(self, one: Supervised) -> None:
-        """Ask the program whether it is ready; one that stays silent for too long while it starts is ended."""
+        """Ask the program whether it is ready."""
         answers, note = _answer(one.unit)
         if answers:
             if one.state.state != "ready":
@@ -167,7 +174,7 @@ class Supervisor:
         elif note:
             self._change(one, one.state.state, note)
         waited_s = time.monotonic() - one.started_at
-        if one.child and one.state.state == "starting" and waited_s > one.unit.program.ready_within_s:
+        if one.state.state == "starting" and waited_s > one.unit.program.ready_within_s:
             self._change(
                 one, "not ready", f"does not answer after {waited_s:.0f} s; `featurestore logs {one.unit.name}`"
             )
@@ -217,8 +224,7 @@ class Supervisor:
             bound = time.monotonic() + max((longest_stop_s(one.unit.program) for one in running), default=0.0)
             while waiting := [one for one in running if one.child]:
                 self._collect(waiting, kill=time.monotonic() > bound)
-                received = signal.sigtimedwait(AWAITED, BUSY_S)
-                if received is not None and received.si_signo in STOP_SIGNALS:
+                if self._told_to_stop(BUSY_S):
                     os._exit(1)  # the leashes see it, and end what is left
         self._ready = False
         self._save([replace(one.state, state="stopped", pid=0) for one in self._all.values()], False)

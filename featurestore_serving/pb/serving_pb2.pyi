@@ -1,6 +1,3 @@
-import datetime
-
-from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -87,32 +84,38 @@ class Value(_message.Message):
     truth: bool
     def __init__(self, number: _Optional[float] = ..., integer: _Optional[int] = ..., text: _Optional[str] = ..., truth: _Optional[bool] = ...) -> None: ...
 
-class FeatureValue(_message.Message):
-    __slots__ = ("number", "integer", "text", "truth", "status", "event_timestamp")
-    NUMBER_FIELD_NUMBER: _ClassVar[int]
-    INTEGER_FIELD_NUMBER: _ClassVar[int]
-    TEXT_FIELD_NUMBER: _ClassVar[int]
-    TRUTH_FIELD_NUMBER: _ClassVar[int]
-    STATUS_FIELD_NUMBER: _ClassVar[int]
-    EVENT_TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
-    number: float
-    integer: int
-    text: str
-    truth: bool
-    status: Status
-    event_timestamp: _timestamp_pb2.Timestamp
-    def __init__(self, number: _Optional[float] = ..., integer: _Optional[int] = ..., text: _Optional[str] = ..., truth: _Optional[bool] = ..., status: _Optional[_Union[Status, str]] = ..., event_timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+class FeatureColumn(_message.Message):
+    __slots__ = ("numbers", "integers", "texts", "truths", "statuses", "event_timestamps_us")
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    INTEGERS_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    TRUTHS_FIELD_NUMBER: _ClassVar[int]
+    STATUSES_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TIMESTAMPS_US_FIELD_NUMBER: _ClassVar[int]
+    numbers: Numbers
+    integers: Integers
+    texts: Texts
+    truths: Truths
+    statuses: _containers.RepeatedScalarFieldContainer[Status]
+    event_timestamps_us: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, numbers: _Optional[_Union[Numbers, _Mapping]] = ..., integers: _Optional[_Union[Integers, _Mapping]] = ..., texts: _Optional[_Union[Texts, _Mapping]] = ..., truths: _Optional[_Union[Truths, _Mapping]] = ..., statuses: _Optional[_Iterable[_Union[Status, str]]] = ..., event_timestamps_us: _Optional[_Iterable[int]] = ...) -> None: ...
 
-class FeatureRow(_message.Message):
+class Numbers(_message.Message):
     __slots__ = ("values",)
     VALUES_FIELD_NUMBER: _ClassVar[int]
-    values: _containers.RepeatedCompositeFieldContainer[FeatureValue]
-    def __init__(self, values: _Optional[_Iterable[_Union[FeatureValue, _Mapping]]] = ...) -> None: ...
+    values: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, values: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class Truths(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[bool]
+    def __init__(self, values: _Optional[_Iterable[bool]] = ...) -> None: ...
 
 class GetFeaturesResponse(_message.Message):
-    __slots__ = ("features", "rows")
+    __slots__ = ("features", "columns")
     FEATURES_FIELD_NUMBER: _ClassVar[int]
-    ROWS_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
     features: _containers.RepeatedScalarFieldContainer[str]
-    rows: _containers.RepeatedCompositeFieldContainer[FeatureRow]
-    def __init__(self, features: _Optional[_Iterable[str]] = ..., rows: _Optional[_Iterable[_Union[FeatureRow, _Mapping]]] = ...) -> None: ...
+    columns: _containers.RepeatedCompositeFieldContainer[FeatureColumn]
+    def __init__(self, features: _Optional[_Iterable[str]] = ..., columns: _Optional[_Iterable[_Union[FeatureColumn, _Mapping]]] = ...) -> None: ...

@@ -53,7 +53,7 @@ class FeaturesServicer:
     """
 
     def GetFeatures(self, request, context):
-        """Every row of the reply belongs to the row of the request at the same place; an entity that nothing is known of is
+        """The values of a column belong to the rows of the request at the same place; an entity that nothing is known of is
         not an error, its values are MISSING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

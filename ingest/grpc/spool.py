@@ -42,10 +42,7 @@ class Spool:
 
     @property
     def committed_bytes(self) -> int:
-        try:
-            return int((self._directory / _COMMITTED).read_bytes() or b"0")
-        except FileNotFoundError:
-            return 0
+        return int((self._directory / _COMMITTED).read_bytes() or b"0")
 
     @contextmanager
     def appending(self) -> "Generator[Appender]":
@@ -54,11 +51,8 @@ class Spool:
         Raises:
             NoSpaceError: the disk is full; what was committed before stays.
         """
-        mark = self._directory / _COMMITTED
-        for path in (self.data, mark):
-            path.touch(mode=0o600)
         try:
-            with self.data.open("r+b") as data_file, mark.open("r+b") as mark_file:
+            with self.data.open("r+b") as data_file, (self._directory / _COMMITTED).open("r+b") as mark_file:
                 appender = Appender(data_file.fileno(), mark_file.fileno(), self.committed_bytes)
                 try:
                     yield appender
@@ -123,10 +117,12 @@ class SpoolDirectory:
         return Spool(directory, announced)
 
     def create(self, name: str, announced: Announced) -> Spool:
-        """A new one, durable."""
+        """A new one, empty and durable. What was announced is written last: without it there is none."""
         directory = self._root / name
         try:
-            make_directories(directory, self._root)
+            make_directories(directory, self._root.parent)
+            for empty in (_DATA, _COMMITTED):
+                (directory / empty).touch(mode=0o600)
             with (directory / _ANNOUNCED).open("wb") as file:
                 file.write(msgspec.json.encode(announced))
                 file.flush()

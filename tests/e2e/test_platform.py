@@ -3,6 +3,10 @@
 import hashlib
 import ipaddress
 import json
+import re
+import shlex
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -21,7 +25,7 @@ from featurestore_dagster.features.project import PROJECT
 from featurestore_dagster.features.user import CREDIT_PROFILE, USER_ACTIVITY
 from ingest.client import upload
 from ingest.generator.ledger import Sent, read_ledger
-from tests.e2e.platform import Platform, cpu_seconds, wait_until
+from tests.e2e.platform import TREE, Platform, cpu_seconds, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.services, pytest.mark.timeout(600)]
 
@@ -29,6 +33,14 @@ EVENTS, FILES, USERS = 30_000, 4, 500
 MAX_RUNS = 3  # dagster.yaml
 IDLE_S = 60.0
 TWICE = 987_654_321  # the user that is updated twice within the same millisecond
+
+
+def readme_commands() -> list[str]:
+    """The lines of the README's shell blocks, but for those that start, stop or watch."""
+    blocks = re.findall(r"```sh\n(.*?)```", (TREE / "README.md").read_text(), re.DOTALL)
+    lines = [line.strip() for block in blocks for line in block.splitlines()]
+    ours = [line for line in lines if line.startswith(("featurestore ", "dagster "))]
+    return [line for line in ours if not re.search(r" up | -f |dagster dev", line)]
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +213,25 @@ def test_6_the_commands_answer(platform: Platform) -> None:
     refused = platform.command("sql", "DELETE FROM applied")
     assert refused.returncode == 1
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("line", readme_commands())
+def test_6_the_commands_of_the_readme_work(platform: Platform, tmp_path: Path, line: str) -> None:
+    (tmp_path / "file.csv").write_text("user_id,income,debt,age_years,as_of\n123,2.0,1.0,30,2026-01-02T03:04:05Z\n")
+    upload(tmp_path / "file.csv", "profiles", address=platform.settings.grpc.address)
+    words = shlex.split(line, comments=True)
+    hour = datetime.now(UTC).strftime("%Y-%m-%d-%H:00")
+    given = {"FILE": str(tmp_path / "file.csv"), "2026-11-22-10:00": hour}
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name(words[0])), *(given.get(word, word) for word in words[1:])],
+        cwd=TREE,
+        env={**platform.env, "DAGSTER_HOME": str(platform.settings.dagster_home)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, f"{line}: {done.stdout[-2000:]}\n{done.stderr[-2000:]}"
 
 
 def test_7_with_nothing_arriving_nothing_runs(platform: Platform) -> None:

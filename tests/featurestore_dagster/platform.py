@@ -1,9 +1,10 @@
-"""A small platform in one process: memory resources, Dagster's own records, a clock that stands still."""
+"""A small platform in one process: memory resources, Dagster's own records, a clock that stands still (Dagster's too)."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
+from dagster._core.test_utils import freeze_time
 
 from featurestore.definitions.entity import Entity
 from featurestore.definitions.feature import Feature
@@ -60,8 +61,8 @@ class Platform:
         return land(self.resources, CLICKS, rows, created_at=at or self.now)
 
     def tick(self) -> list[dg.RunRequest]:
-        context = dg.build_sensor_context(instance=self.instance, cursor=self.cursor)
-        result: Any = self.sensor(context)
+        with freeze_time(self.now):
+            result: Any = self.sensor(dg.build_sensor_context(instance=self.instance, cursor=self.cursor))
         self.said = ""
         if isinstance(result, dg.SkipReason):
             self.said = result.skip_message or ""
@@ -76,19 +77,21 @@ class Platform:
         job = self.job.get_subset(
             asset_selection=set(request.asset_selection), asset_check_selection=set(request.asset_check_keys or ())
         )
-        return job.execute_in_process(
-            instance=self.instance,
-            partition_key=request.partition_key,
-            run_config=dict(request.run_config),
-            tags=dict(request.tags),
-            raise_on_error=False,
-        ).success
+        with freeze_time(self.now):
+            return job.execute_in_process(
+                instance=self.instance,
+                partition_key=request.partition_key,
+                run_config=dict(request.run_config),
+                tags=dict(request.tags),
+                raise_on_error=False,
+            ).success
 
     def queue(self, request: dg.RunRequest, status: dg.DagsterRunStatus) -> str:
         """Leave a run behind in a status."""
-        run = self.instance.create_run_for_job(
-            self.job, run_config=dict(request.run_config), tags=dict(request.tags), status=status
-        )
+        with freeze_time(self.now):
+            run = self.instance.create_run_for_job(
+                self.job, run_config=dict(request.run_config), tags=dict(request.tags), status=status
+            )
         return run.run_id
 
     def settle(self) -> None:

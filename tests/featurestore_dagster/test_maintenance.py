@@ -29,11 +29,11 @@ def test_the_newest_runs_stay_and_the_last_of_each_work() -> None:
         finished(3, "a"),
         finished(4),
         finished(5, "c"),
-        finished(6, "c", days=61),
+        finished(6, "c", days=31),
     ]
     assert list(superfluous(runs, NOW, keep=2)) == ["3", "4", "6"]
     assert list(superfluous(runs, NOW, keep=6)) == []
-    assert list(superfluous([finished(1, "a", days=61)], NOW, keep=0)) == ["1"]
+    assert list(superfluous([finished(1, "a", days=31)], NOW, keep=0)) == ["1"]
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=50), st.integers(0, 10))

@@ -1,4 +1,4 @@
-"""What a power loss would leave: files as they were when they were synced, names that their directory was synced with."""
+"""What a power loss would leave: files and names as they were when they were synced."""
 
 import os
 import stat
@@ -13,8 +13,8 @@ Inode = tuple[int, int]
 class Durable:
     """Records what is synced, by patching `os.fsync`; `restore` builds what would be found after a power loss.
 
-    A file or name that was never synced is not there, which is the worst that a file system may do. `but` leaves out the
-    syncs of files or of directories: as if the code did not do them.
+    A file or name that was never synced is not there, which is the worst that a file system may do. `but` leaves out
+    the syncs of files or of directories: as if the code did not do them.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, but: Literal["", "files", "directories"] = "") -> None:

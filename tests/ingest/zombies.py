@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 import featurestore as fs
 from featurestore.landing import dead_letters, parquet, publish
 from featurestore.landing.disk import fsync_directory
@@ -45,16 +47,23 @@ class Zombies:
             "FEATURESTORE_INGEST_BATCH_AGE_S": "0.2",
             "FEATURESTORE_INGEST_BATCH_ROWS": "2000",
             "FEATURESTORE_INGEST_DISK_RESERVE_BYTES": "0",
+            "PYTHONFAULTHANDLER": "1",
         }
-        self._log = settings.data_dir / "daemons.log"
+        self._logs = settings.data_dir / "logs"
+        self._logs.mkdir()
         self._random = random.Random(seed)
         self._alive = [self._start() for _ in range(count)]
         self.kills = 0
 
     def _start(self) -> subprocess.Popen[bytes]:
         env = self._env | {"FEATURESTORE_KAFKA_GROUP": f"zombie-{uuid.uuid4().hex}"}
-        with self._log.open("ab") as log:
-            return subprocess.Popen(self._command, env=env, stderr=log)
+        with (self._logs / "starting").open("wb") as log:
+            process = subprocess.Popen(self._command, env=env, stderr=log)
+        (self._logs / "starting").rename(self._log_of(process))
+        return process
+
+    def _log_of(self, process: subprocess.Popen[bytes]) -> Path:
+        return self._logs / f"{process.pid}.log"
 
     def kill_one(self) -> None:
         """Kill -9 one of them, whatever it is doing, and start another."""
@@ -68,11 +77,19 @@ class Zombies:
         """End them as a supervisor does; return their exit codes."""
         for process in self._alive:
             process.send_signal(signal.SIGTERM)
-        return [process.wait(30) for process in self._alive]
+        return [self._ended(process) for process in self._alive]
+
+    def _ended(self, process: subprocess.Popen[bytes]) -> int:
+        try:
+            return process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)  # it writes down where its threads are
+            process.wait(10)
+            pytest.fail(f"a daemon did not end: {self._log_of(process).read_text()[-6_000:]}")
 
     @property
     def fenced(self) -> int:
-        return self._log.read_text().count("another writer has landed")
+        return sum(log.read_text().count("another writer has landed") for log in self._logs.iterdir())
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from typing import Literal
 
 import pytest
 
+from featurestore.errors import TransientError
 from featurestore.landing.zone import LandingZone
 from featurestore.settings import Settings
 from ingest.client import UploadReport, send_events, upload
@@ -135,6 +136,14 @@ def test_offsets_are_committed_after_the_rows_are_durable(
     assert looks > 0, "nothing was ever committed: nothing was tried"
 
 
+def upload_patiently(path: Path, address: str) -> UploadReport:
+    while True:
+        try:
+            return upload(path, "profiles", address=address)
+        except TransientError:
+            continue
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_uploads_that_are_reported_are_landed_once_however_the_service_dies(plain: Settings, tmp_path: Path) -> None:
@@ -153,18 +162,10 @@ def test_uploads_that_are_reported_are_landed_once_however_the_service_dies(plai
     def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-m", "ingest", "grpc"], env=env, stderr=subprocess.DEVNULL)
 
-    def send(path: Path) -> UploadReport:
-        while True:  # as a patient client does
-            try:
-                return upload(path, "profiles", address=address)
-            except Exception as error:  # noqa: BLE001
-                if "does not answer" not in str(error):
-                    raise
-
     process, kills = start(), 0
     try:
         with ThreadPoolExecutor(3) as pool:
-            sending = [pool.submit(send, path) for path in paths]
+            sending = [pool.submit(upload_patiently, path, address) for path in paths]
             while not all(future.done() for future in sending):
                 never.wait(chance.uniform(1.5, 3.0))
                 if kills < 4:

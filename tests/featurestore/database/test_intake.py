@@ -61,8 +61,8 @@ def test_settling_replies_and_empties(redis_client: "redis.Redis", redis_url: st
     assert opened.settle(taken, [JobReply("0", (5,), (False,)), JobReply("1", error="no")]) == 0
     replies = [json.loads(one) for one in redis_client.lrange("duckdb_reply:all", 0, -1)]
     assert replies == [
-        {"job_id": "0", "commit_seqs": [5], "skipped": [False], "error": ""},
-        {"job_id": "1", "error": "no"},
+        {"job_id": "0", "commit_seqs": [5], "skipped": [False]},
+        {"job_id": "1", "error": "no", "retry": False},
     ]
     assert redis_client.xpending(QUEUES.write, GROUP)["pending"] == 0
     assert redis_client.xlen(QUEUES.dead) == 1
@@ -79,6 +79,24 @@ def test_what_was_not_settled_comes_again_alone_and_first(redis_client: "redis.R
         assert again.entry_id == one.entry_id
         opened.settle([again], [JobReply("")])
     assert len(opened.take()) == 1
+
+
+def test_only_the_end_of_the_process_counts_as_an_attempt(redis_client: "redis.Redis", redis_url: str) -> None:
+    put(redis_client, 1)
+    opened = intake(redis_url)
+    opened.take()
+    for _ in range(20):  # e.g. the disk is full for a while
+        opened.recover()
+        [again] = opened.take()
+        assert again.job is not None
+    for _ in range(4):
+        [again] = intake(redis_url).take()
+        assert again.job is not None
+    [given_up] = intake(redis_url).take()
+    assert given_up.job is None
+    assert "begun 5 times and never finished" in given_up.reason
+    opened.settle([given_up], [refusal(given_up)])
+    assert not redis_client.exists(QUEUES.attempts)
 
 
 def test_an_entry_that_was_deleted_while_pending_is_dropped(redis_client: "redis.Redis", redis_url: str) -> None:

@@ -15,7 +15,7 @@ from featurestore.database.jobs import (
     encode,
     job_id_of,
 )
-from featurestore.errors import DefinitionError, JobRefusedError
+from featurestore.errors import DefinitionError, JobRefusedError, TransientError
 from tests.featurestore.database.examples import SCHEMA, held, job, quarantine
 
 
@@ -85,10 +85,17 @@ def test_the_job_id_is_found_even_in_a_header_that_cannot_be_used() -> None:
 
 
 def test_a_reply_survives_the_wire() -> None:
-    for reply in (JobReply("j", (1, 2), (True, False)), JobReply("j", error="no"), JobReply("j")):
+    for reply in (
+        JobReply("j", (1, 2), (True, False)),
+        JobReply("j", error="no"),
+        JobReply("j", error="later", retry=True),
+        JobReply("j"),
+    ):
         assert JobReply.from_json(reply.to_json()) == reply
     with pytest.raises(JobRefusedError, match="no"):
         JobReply("j", error="no").appended()
+    with pytest.raises(TransientError, match="later"):
+        JobReply("j", error="later", retry=True).appended()
 
 
 @pytest.mark.parametrize(

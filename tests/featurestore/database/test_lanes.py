@@ -72,6 +72,16 @@ def test_alarms_ring_in_order_unless_it_was_over_before() -> None:
     assert rung == ["first", "second", "third"]
 
 
+def test_alarms_can_all_ring_at_once() -> None:
+    alarms, rung = Alarms(), list[int]()
+    with alarms.after(50.0, lambda: rung.append(50)), alarms.after(40.0, lambda: rung.append(40)):
+        alarms.ring()
+    assert rung == [40, 50]
+    alarms.ring()
+    alarms.close()
+    assert rung == [40, 50]
+
+
 @pytest.mark.parametrize("seconds", [0.2, 60.0])
 def test_a_query_is_interrupted_when_its_time_is_up(seconds: float) -> None:
     alarms = Alarms()

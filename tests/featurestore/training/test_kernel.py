@@ -39,7 +39,10 @@ VIEW = fs.FeatureView(
         *(fs.Aggregation(f"x_{function}", function, "x", windows=("24s", "48s")) for function in FUNCTIONS),
         *(fs.Aggregation(f"n_{one}", one, "n", windows=("24s", "2m"), dtype=int) for one in FUNCTIONS),
         *(fs.Aggregation(f"s_{one}", one, "s", windows=("24s",), dtype=str) for one in ("min", "max", "first", "last")),
-        *(fs.Aggregation(f"b_{one}", one, "b", windows=("24s",), dtype=bool) for one in ("min", "max", "first", "last")),
+        *(
+            fs.Aggregation(f"b_{one}", one, "b", windows=("24s",), dtype=bool)
+            for one in ("min", "max", "first", "last")
+        ),
     ],
 )
 PROJECT = fs.Project((VIEW,))
@@ -131,7 +134,5 @@ def test_the_kernel_equals_the_reference(
     found = join(plan, read_spine(spine_table(spine), plan.keys), {VIEW.target: log_table(rows, 3)}, lambda *_: None)
     for target, name in plan.features:
         got = found[target, name].to_pylist()
-        wanted = [
-            value_at(VIEW, name, rows, str(user), time, known_at=known_at, delay=delay) for user, time in spine
-        ]
+        wanted = [value_at(VIEW, name, rows, str(user), time, known_at=known_at, delay=delay) for user, time in spine]
         assert list(map(bits, got)) == list(map(bits, wanted)), name

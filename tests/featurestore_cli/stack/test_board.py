@@ -102,7 +102,9 @@ def test_the_board_shows_every_process_the_counts_and_where_dagster_is(monkeypat
     eventually(lambda: counting.latest is not None)
     drawn.changed(process("ready"))
     drawn.refresh([process("ready", "lag 0")])
+    drawn.changed(process("stopping"))
+    drawn.refresh([process("stopping")])
     drawn.close()
     shown = output.getvalue()
-    for words in ("127.0.0.1:9092", "lag 0", "produced 1 204 331", "http://127.0.0.1:3000", "Ctrl-C"):
+    for words in ("draining", "127.0.0.1:9092", "lag 0", "produced 1 204 331", "http://127.0.0.1:3000", "Ctrl-C"):
         assert words in shown

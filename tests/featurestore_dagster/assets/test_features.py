@@ -223,11 +223,13 @@ def test_the_graph_tells_the_way(resources: Resources) -> None:
     assert [column.name for column in schema.columns][-2:] == ["ratio", "debt"]
 
 
-def test_column_lineage_names_the_landed_columns(resources: Resources, instance: dg.DagsterInstance) -> None:
-    result = run(resources, instance, land(resources, PROFILES, [profile(1, 2.0, 1.0)], created_at=NOW))
-    lineage = metadata_of(result, Keys().features("credit"))["dagster/column_lineage"].deps_by_column
+def test_column_lineage_names_the_landed_columns(resources: Resources) -> None:
+    graph = dg.Definitions(assets=feature_assets(PROJECT), resources=resources).resolve_asset_graph()
+    lineage = graph.get(Keys().features("credit")).metadata["dagster/column_lineage"].deps_by_column
     assert {dep.column_name for dep in lineage["ratio"]} == {"debt", "income"}
     assert {dep.column_name for dep in lineage["entity_id"]} == {"user_id"}
+    online = graph.get(Keys().online("credit")).metadata["dagster/column_lineage"].deps_by_column
+    assert online.keys() == {"ratio"}
 
 
 def test_a_namespace_prefixes_every_key(resources: Resources) -> None:

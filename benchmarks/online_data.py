@@ -1,0 +1,64 @@
+"""A Redis of its own with the newest values of three views, for the benchmarks of the online store."""
+
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+import featurestore as fs
+from featurestore.definitions.dtypes import arrow_type
+from featurestore.online.redis_store import RedisOnlineStore
+from tests.services import redis_process
+
+VIEWS, FEATURES = 3, 50
+
+USER = fs.Entity("user", key="user_id")
+
+
+def _view(number: int) -> fs.FeatureView:
+    names = [f"feature_{n:02d}" for n in range(FEATURES) if n % VIEWS == number]
+    source = fs.KafkaSource(f"events_{number}", timestamp="at", schema={"user_id": int, **dict.fromkeys(names, float)})
+    return fs.FeatureView(f"view_{number}", USER, source, [fs.Feature(name, float, online=True) for name in names])
+
+
+ALL = tuple(_view(number) for number in range(VIEWS))
+PROJECT = fs.Project(ALL)
+REFERENCE = "benchmarks.online_data:PROJECT"
+
+
+def rows(view: fs.FeatureView, entities: int, *, seed: int = 0, later_s: int = 0) -> pa.Table:
+    """One row for each entity; `later_s` makes them newer."""
+    dice = np.random.default_rng(seed)
+    now = np.datetime64(datetime.now(UTC).replace(tzinfo=None), "us") + np.timedelta64(later_s, "s")
+    times = pa.array(np.full(entities, now))
+    head = {
+        "entity_id": pa.array([str(n) for n in range(entities)]),
+        "event_timestamp": times,
+        "created_at": times,
+        "sequence": pa.array(np.arange(entities)),
+        "tie": pa.array(np.full(entities, 7)),
+    }
+    values = {one.name: pa.array(dice.random(entities), arrow_type(one.dtype)) for one in view.columns}
+    return pa.table({**head, **values})
+
+
+@contextmanager
+def redis_server() -> Generator[str]:
+    """An empty Redis; yields its URL."""
+    with tempfile.TemporaryDirectory() as home, redis_process(Path(home)) as service:
+        yield service.url
+
+
+@contextmanager
+def filled_redis(entities: int) -> Generator[str]:
+    """A Redis with values; yields its URL."""
+    with redis_server() as url:
+        store = RedisOnlineStore(url)
+        for view in ALL:
+            store.push(view, rows(view, entities), [])
+        store.close()
+        yield url
