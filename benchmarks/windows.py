@@ -80,8 +80,8 @@ def make_spine(path: Path, rows: int, entities: int) -> None:
     duckdb.sql(
         f"""
         COPY (
-            SELECT i::BIGINT AS number, 'u' || (hash(i * 13 + 5) % {entities}) AS user_id,
-                TIMESTAMP '2026-01-01' + to_microseconds((hash(i * 3) % {DAYS * 86_400_000_000})::BIGINT) AS event_timestamp
+            SELECT i::BIGINT AS number, 'u' || (hash(i * 13 + 5) % {entities}) AS user_id, TIMESTAMP '2026-01-01'
+                + to_microseconds((hash(i * 3) % {DAYS * 86_400_000_000})::BIGINT) AS event_timestamp
             FROM range({rows}) AS t(i)
         ) TO '{path}' (FORMAT parquet)
         """

@@ -27,6 +27,7 @@ COMMANDS = {
     "upload": "send a file to a source",
     "dead-letters": "records that could not be landed",
     "models": "which models can be served",
+    "training-set": "what was known of entities at given times",
 }
 
 

@@ -1,27 +1,23 @@
 """Keeps Dagster's own state small and true: purge and reconcile."""
 
-import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-import psutil
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.legacy_storage import LegacyEventLogStorage
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
+from featurestore_dagster.liveness import RunProcesses
 from featurestore_dagster.names import LANE_TAG
 from featurestore_dagster.runs import ENDED_BADLY
-
-log = logging.getLogger(__name__)
 
 KEEP_RUNS = 2_000  # the newest, whatever they did
 KEEP_DAYS = 30  # of a source's hour, the last run: it is what shows the hour as materialized
 KEEP_RUNLESS_DAYS = 7  # evaluations of checks and other events without a run
 PURGED_AT_ONCE = 2_000
-RUNNING_ALONE = timedelta(seconds=30)  # a process may be a moment older than what it wrote of itself
 
 FINISHED = (dg.DagsterRunStatus.SUCCESS, *ENDED_BADLY)
 
@@ -61,7 +57,7 @@ def purge_op(context: dg.OpExecutionContext) -> None:
 @dg.op(name="fail_dead_runs")
 def reconcile_op(context: dg.OpExecutionContext) -> None:
     """Fail the runs whose process is dead, so that they hold neither their lane nor their places in the pools."""
-    for run_id in fail_dead_runs(context.instance, besides=context.run_id):
+    for run_id in RunProcesses().fail_dead(context.instance):
         context.log.warning("run %s was failed: its process is dead", run_id)
 
 
@@ -87,7 +83,7 @@ def purge(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReaso
 )
 def reconcile(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """When the process of a run is seen to be dead."""
-    dead = dead_runs(context.instance)
+    dead = RunProcesses().dead(context.instance)
     return dg.RunRequest() if dead else dg.SkipReason("every run that is live has a process")
 
 
@@ -106,23 +102,6 @@ def purge_orphans(instance: dg.DagsterInstance, now: datetime) -> int:
         return deleted + connection.execute(old).rowcount
 
 
-def dead_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    """Started runs that said which process they are, on this machine, and whose process is no more.
-
-    Monitoring does not see them: the stock launcher cannot tell, and a run of `dagster asset materialize` has none.
-    """
-    started = instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
-    return [record.dagster_run for record in started if _is_dead(instance, record)]
-
-
-def fail_dead_runs(instance: dg.DagsterInstance, besides: str = "") -> list[str]:
-    """Fail them; return their ids."""
-    dead = [run for run in dead_runs(instance) if run.run_id != besides]
-    for run in dead:
-        instance.report_run_failed(run, "The process of this run is dead; its batches are run again.")
-    return [run.run_id for run in dead]
-
-
 def _finished(instance: dg.DagsterInstance) -> Iterator[FinishedRun]:
     cursor: str | None = None
     while records := instance.get_run_records(dg.RunsFilter(statuses=list(FINISHED)), limit=1_000, cursor=cursor):
@@ -133,26 +112,3 @@ def _finished(instance: dg.DagsterInstance) -> Iterator[FinishedRun]:
             work = f"{source} {partition}" if source and ok else ""
             yield FinishedRun(run.run_id, work, record.update_timestamp)
         cursor = records[-1].dagster_run.run_id
-
-
-def _is_dead(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
-    pids = _pids(instance.all_logs(record.dagster_run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT))
-    return bool(pids) and not any(_is_alive(pid, record.start_time) for pid in pids)
-
-
-def _pids(events: Sequence[dg.EventLogEntry]) -> set[int]:
-    found: set[int] = set()
-    for event in events:
-        data = event.dagster_event.engine_event_data if event.dagster_event else None
-        value = data.metadata.get("pid") if data else None
-        if value is not None and str(value.value).isdigit():
-            found.add(int(str(value.value)))
-    return found
-
-
-def _is_alive(pid: int, started: float | None) -> bool:
-    try:
-        created = psutil.Process(pid).create_time()
-    except psutil.NoSuchProcess:
-        return False
-    return started is None or created < started + RUNNING_ALONE.total_seconds()

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 TREE = Path(__file__).parent.parent
-PACKAGE_OF = {"ingest.proto": "ingest/pb", "serving.proto": "featurestore_serving/pb"}  # proto file → the package its code lies in
+# proto file → the package its code lies in
+PACKAGE_OF = {"ingest.proto": "ingest/pb", "serving.proto": "featurestore_serving/pb"}
 
 
 def generate(out: Path) -> list[Path]:

@@ -138,8 +138,12 @@ def _why_not_local(column: pa.ChunkedArray, name: str, time_zone: str) -> str:
 
 
 def _entities(table: pa.Table, key: tuple[str, ...]) -> Entities:
-    columns = pa.table({name: _key_column(table.column(name), name) for name in key})
-    ids = run_sql(f"SELECT {entity_id_sql(key)} AS entity_id FROM spine", name="spine", table=columns)["entity_id"]
+    columns = {name: _key_column(table.column(name), name) for name in key}
+    if len(key) == 1:
+        ids = columns[key[0]].cast(pa.string())  # what SQL's cast does, without a database
+    else:
+        sql = f"SELECT {entity_id_sql(key)} AS entity_id FROM spine"
+        ids = run_sql(sql, name="spine", table=pa.table(columns)).column("entity_id")
     encoded = cast(pa.DictionaryArray, ids.combine_chunks().dictionary_encode())
     return Entities(encoded.dictionary.cast(pa.string()), encoded.indices.to_numpy().astype(np.int64))
 

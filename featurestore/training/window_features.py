@@ -1,7 +1,7 @@
 """Window features: the rows that each window covers, folded; featurestore.windows says which rows these are."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ class _Inputs:
     codes: Int64s
     times_us: Int64s
     visible_us: Int64s | None
+    _runs: dict[Window, Runs] = field(default_factory=dict[Window, Runs])
 
     @classmethod
     def of(cls, timeline: Timeline, column: pa.ChunkedArray) -> "_Inputs":
@@ -46,10 +47,12 @@ class _Inputs:
 
     def runs(self, window: Window) -> Runs:
         """Cut where the entity or the tile changes."""
-        tiles = window.tile(self.times_us)
-        new = (self.codes[1:] != self.codes[:-1]) | (tiles[1:] != tiles[:-1])
-        starts = np.flatnonzero(np.insert(new, 0, True)) if len(tiles) else np.empty(0, np.int64)
-        return Runs(starts, len(tiles))
+        if window not in self._runs:
+            tiles = window.tile(self.times_us)
+            new = (self.codes[1:] != self.codes[:-1]) | (tiles[1:] != tiles[:-1])
+            starts = np.flatnonzero(np.insert(new, 0, True)) if len(tiles) else np.empty(0, np.int64)
+            self._runs[window] = Runs(starts, len(tiles))
+        return self._runs[window]
 
 
 def fold_windows(view: ViewRead, timeline: Timeline, log: pa.Table, moments: Moments) -> Mapping[str, pa.Array]:
@@ -64,7 +67,7 @@ def fold_windows(view: ViewRead, timeline: Timeline, log: pa.Table, moments: Mom
     for read in view.windows:
         of = inputs[read.column]
         ranges = Ranges(of.before[starts[read.window]], of.before[ends], moments.times_us)
-        found[read.name] = _Fold(of, of.runs(read.window), ranges).value(read).take(back)
+        found[read.name] = _Fold(of, read.window, ranges).value(read).take(back)
     return found
 
 
@@ -73,7 +76,7 @@ class _Fold:
     """One aggregation over one window."""
 
     inputs: _Inputs
-    runs: Runs
+    window: Window
     ranges: Ranges
 
     def value(self, read: WindowRead) -> pa.Array:
@@ -92,7 +95,7 @@ class _Fold:
         return self._extreme(np.minimum if read.function == "min" else np.maximum, empty)
 
     def _over(self, values: Values, operation: Operation) -> Values:
-        return fold(self.runs, values, operation, self.ranges, self.inputs.visible_us)
+        return fold(self.inputs.runs(self.window), values, operation, self.ranges, self.inputs.visible_us)
 
     def _count(self) -> Int64s:
         if self.inputs.visible_us is None:

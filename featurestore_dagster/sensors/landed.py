@@ -6,11 +6,13 @@ from datetime import datetime
 import dagster as dg
 
 from featurestore.definitions.project import Project
-from featurestore.errors import FeatureStoreError
+from featurestore.errors import FeatureStoreError, TerminalError
+from featurestore.landing.batch import Batch
 from featurestore.landing.pending import LiveRun, RunLimits, plan_runs
-from featurestore.landing.zone import utc_now
+from featurestore.landing.zone import LandingZone, utc_now
 from featurestore.settings import DagsterSettings
 from featurestore_dagster.backlog import Waiting
+from featurestore_dagster.liveness import RunProcesses
 from featurestore_dagster.names import PLAIN, Keys
 from featurestore_dagster.partitions import has_partition
 from featurestore_dagster.runs import failed_runs, live_runs, run_request
@@ -34,12 +36,7 @@ def sensor(
     The ledger is the truth, the cursor a hint. A service that is down makes the tick a skip that says which; nothing
     is requested and nothing is parked for it. A quiet tick lists the landing zone and asks Redis for its positions.
     """
-    limits = RunLimits(
-        lanes=settings.lanes,
-        run_rows=settings.run_rows,
-        run_batches=settings.run_batches,
-        run_interval_s=settings.run_interval_s,
-    )
+    tick = _Tick(project, keys, settings)
 
     @dg.sensor(
         name="landed_batches",
@@ -51,44 +48,64 @@ def sensor(
     def landed_batches(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         try:
             with connect() as services:
-                return _tick(context, services, project, limits, keys, clock())
+                return tick(context, services, clock())
         except FeatureStoreError as error:
             return dg.SkipReason(str(error))
 
     return landed_batches
 
 
-def _tick(
-    context: dg.SensorEvaluationContext,
-    services: Services,
-    project: Project,
-    limits: RunLimits,
-    keys: Keys,
-    now: datetime,
-) -> dg.SensorResult | dg.SkipReason:
-    cursor = Cursor.from_json(context.cursor, now)
-    landed, backlog = services.landing.batches(), services.backlog
-    if backlog.is_quiet(project, landed, services.online, parked=cursor.parked, now=now):
-        return dg.SkipReason(_quiet_text(len(landed), len(cursor.parked)))
-    live = live_runs(context.instance, now)  # before the ledger: what ends in between counts as done
-    waiting = backlog.look(project, landed, services.database, services.online, now=now)
-    failed = failed_runs(context.instance, cursor.failures_until, cursor.seen_runs)
-    cursor = cursor.after_failures(failed, interval_s=limits.run_interval_s)
-    cursor = cursor.only_for({one.batch.batch_id for one in waiting.pending})
-    groups = plan_runs(
-        waiting.pending,
-        live=live,
-        troubles=cursor.troubles,
-        requested=cursor.requested,
-        limits=limits,
-        now=now,
-        has_partition=has_partition,
-    )
-    return dg.SensorResult(
-        run_requests=[run_request(group, project, keys) for group in groups],
-        skip_reason=None if groups else _waiting_text(waiting, live, cursor),
-        cursor=cursor.after_requests(groups, now).to_json(),
-    )
+class _Tick:
+    """One look at what waits, and what is requested for it."""
+
+    def __init__(self, project: Project, keys: Keys, settings: DagsterSettings) -> None:
+        self._project, self._keys = project, keys
+        self._processes = RunProcesses()
+        self._limits = RunLimits(
+            lanes=settings.lanes,
+            run_rows=settings.run_rows,
+            run_batches=settings.run_batches,
+            run_interval_s=settings.run_interval_s,
+        )
+
+    def __call__(
+        self, context: dg.SensorEvaluationContext, services: Services, now: datetime
+    ) -> dg.SensorResult | dg.SkipReason:
+        cursor, backlog = Cursor.from_json(context.cursor, now), services.backlog
+        landed, damaged = self._landed(services.landing)
+        if backlog.is_quiet(self._project, landed, services.online, parked=cursor.parked, now=now):
+            return dg.SkipReason("; ".join([_quiet_text(len(landed), len(cursor.parked)), *damaged]))
+        self._processes.fail_dead(context.instance)  # a platform that was killed goes on at once
+        live = live_runs(context.instance, now)  # before the ledger: what ends in between counts as done
+        waiting = backlog.look(self._project, landed, services.database, services.online, now=now)
+        failed = failed_runs(context.instance, cursor.failures_until, cursor.seen_runs)
+        cursor = cursor.after_failures(failed, interval_s=self._limits.run_interval_s)
+        cursor = cursor.only_for({one.batch.batch_id for one in waiting.pending})
+        groups = plan_runs(
+            waiting.pending,
+            live=live,
+            troubles=cursor.troubles,
+            requested=cursor.requested,
+            limits=self._limits,
+            now=now,
+            has_partition=has_partition,
+        )
+        return dg.SensorResult(
+            run_requests=[run_request(group, self._project, self._keys) for group in groups],
+            skip_reason=None if groups else "; ".join([_waiting_text(waiting, live, cursor), *damaged]),
+            cursor=cursor.after_requests(groups, now).to_json(),
+        )
+
+    def _landed(self, landing: LandingZone) -> tuple[list[Batch], list[str]]:
+        """The batches of the declared sources; a source whose files cannot be read holds up no other."""
+        batches: list[Batch] = []
+        damaged: list[str] = []
+        for source in self._project.sources:
+            try:
+                batches += landing.batches(source.name)
+            except TerminalError as error:
+                damaged.append(str(error))
+        return batches, damaged
 
 
 def _targets(project: Project, keys: Keys) -> list[dg.AssetKey]:

@@ -1,4 +1,4 @@
-"""A small platform in one process: memory resources, Dagster's own records, a clock that stands still (Dagster's too)."""
+"""A small platform in one process: memory resources, Dagster's own records, clocks that stand still."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +13,7 @@ from featurestore.definitions.source import KafkaSource
 from featurestore.definitions.view import FeatureView
 from featurestore.errors import StoreUnavailableError
 from featurestore.landing.batch import Batch
+from featurestore.landing.zone import LandingZone
 from featurestore.settings import DagsterSettings
 from featurestore_dagster.assets.features import feature_assets
 from featurestore_dagster.assets.raw import raw_assets, source_specs
@@ -55,6 +56,12 @@ class Platform:
             definitions = dg.Definitions(assets=self.assets, sensors=[self.sensor], resources=self.resources)
             self.jobs[online] = definitions.resolve_job_def(landed.JOB)
         return self.jobs[online]
+
+    @property
+    def zone(self) -> LandingZone:
+        zone = self.resources["landing"]
+        assert isinstance(zone, LandingZone)
+        return zone
 
     def land(self, *pages: str, at: datetime | None = None) -> Batch:
         rows = [{"user_id": number, "at": self.now, "page": page} for number, page in enumerate(pages)]

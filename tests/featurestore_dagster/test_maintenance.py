@@ -1,19 +1,14 @@
 """Dagster's state stays small and true."""
 
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
-from dagster._core.events import EngineEventData
 from hypothesis import given
 from hypothesis import strategies as st
 
 from featurestore_dagster import maintenance
-from featurestore_dagster.maintenance import FinishedRun, dead_runs, fail_dead_runs, purge_job, superfluous
-from featurestore_dagster.names import LANE_TAG
+from featurestore_dagster.maintenance import FinishedRun, purge_job, superfluous
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -65,34 +60,3 @@ def test_purge_deletes_runs_events_checks_and_logs(monkeypatch: pytest.MonkeyPat
         assert len(instance.fetch_materializations(dg.AssetKey("outside"), limit=10).records) == 0
         check = dg.AssetCheckKey(dg.AssetKey("counted"), "fine")
         assert instance.event_log_storage.get_asset_check_execution_history(check, limit=9) == []
-
-
-def started_run(instance: dg.DagsterInstance, pid: int) -> str:
-    """A run that says that it is this process."""
-
-    @dg.job
-    def idle() -> None: ...
-
-    run = instance.create_run_for_job(idle, tags={LANE_TAG: "clicks.0"})
-    data = EngineEventData.in_process(pid)
-    instance.report_engine_event("Executing steps in process", run, data)
-    instance.report_dagster_event(
-        dg.DagsterEvent(event_type_value=dg.DagsterEventType.RUN_START.value, job_name="idle"), run.run_id
-    )
-    return run.run_id
-
-
-def dead_pid() -> int:
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait(30)
-    return child.pid
-
-
-def test_a_run_whose_process_is_dead_is_failed() -> None:
-    with dg.instance_for_test() as instance:
-        dead, alive = started_run(instance, dead_pid()), started_run(instance, os.getpid())
-        assert [run.run_id for run in dead_runs(instance)] == [dead]
-        assert fail_dead_runs(instance) == [dead]
-        statuses = {run_id: instance.get_run_by_id(run_id).status for run_id in (dead, alive)}  # type: ignore[union-attr]
-        assert statuses == {dead: dg.DagsterRunStatus.FAILURE, alive: dg.DagsterRunStatus.STARTED}
-        assert fail_dead_runs(instance) == []

@@ -120,6 +120,20 @@ class Reply:
         return json.loads(self.body)["error"]["message"]
 
 
+def ask(
+    port: int, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+) -> Reply:
+    """One request on a connection of its own; `_` in a header's name is a `-`."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        plain = {name.replace("_", "-"): value for name, value in (headers or {}).items()}
+        connection.request(method, path, body, plain)
+        reply = connection.getresponse()
+        return Reply(reply.status, {k.lower(): v for k, v in reply.getheaders()}, reply.read())
+    finally:
+        connection.close()
+
+
 @dataclass
 class Running:
     """A server in this process."""
@@ -141,14 +155,7 @@ class Running:
         return self.ask("GET", path, None, headers)
 
     def ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Reply:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        try:
-            plain = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request(method, path, body, plain)
-            reply = connection.getresponse()
-            return Reply(reply.status, {k.lower(): v for k, v in reply.getheaders()}, reply.read())
-        finally:
-            connection.close()
+        return ask(self.port, method, path, body, headers)
 
 
 def silent(address: tuple[str, int]) -> socket.socket:

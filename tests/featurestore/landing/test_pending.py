@@ -266,68 +266,76 @@ def test_plans_are_bounded_disjoint_and_fair(batches: list[Batch], lanes: int, s
             assert max(rows) - min(rows) <= largest
 
 
+class Simulation:
+    """A platform in small: runs crash, services go away, some batches never work."""
+
+    def __init__(self, batches: list[Batch], lanes: int, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.batches, self.limits = batches, replace(LIMITS, lanes=lanes)
+        sources = {"a@v1": "events", "b@v1": "events", "c@v1": "files"}
+        self.targets = [Target(name=name, source=source) for name, source in sources.items()]
+        self.poison = {one.batch_id for one in batches if self.chance.random() < 0.1}
+        self.applied: set[tuple[str, str]] = set()
+        self.troubles: dict[str, Trouble] = {}
+        self.failed_alone: Counter[str] = Counter()
+        self.live: dict[str, BatchGroup] = {}
+        self.requested: dict[str, datetime] = {}
+        self.now = T0 + timedelta(hours=5)
+
+    @property
+    def pending(self) -> list[Pending]:
+        return find_pending(self.batches, self.targets, self.applied, set())
+
+    @property
+    def is_over(self) -> bool:
+        waiting = {one.batch.batch_id for one in self.pending}
+        return not self.live and waiting <= {name for name, trouble in self.troubles.items() if trouble.parked}
+
+    def step(self, *, calm: bool) -> None:
+        self.now += timedelta(seconds=5)
+        for name, group in list(self.live.items()):
+            if self.chance.random() < 0.5:
+                del self.live[name]
+                self.finish(group, calm=calm)
+        waiting = {one.batch.batch_id for one in self.pending}
+        self.troubles = {name: trouble for name, trouble in self.troubles.items() if name in waiting}
+        live = [LiveRun(name, frozenset(group.batch_ids)) for name, group in self.live.items()]
+        for group in plan_runs(
+            self.pending, live=live, troubles=self.troubles, requested=self.requested, limits=self.limits, now=self.now
+        ):
+            assert group.lane not in self.live
+            self.live[group.lane] = group
+            self.requested[group.source] = self.now
+
+    def finish(self, group: BatchGroup, *, calm: bool) -> None:
+        ids, outcome = frozenset(group.batch_ids), 1.0 if calm else self.chance.random()
+        pairs = {
+            (batch_id, target.name) for batch_id in ids for target in self.targets if target.source == group.source
+        }
+        if outcome < 0.2:  # in the middle of its work
+            self.applied |= {pair for pair in pairs if self.chance.random() < 0.5 and pair[0] not in self.poison}
+            self.blame(ids, Cause.UNKNOWN)
+        elif outcome < 0.4:
+            self.blame(ids, Cause.INFRASTRUCTURE)
+        elif ids & self.poison:
+            self.failed_alone.update(ids if len(ids) == 1 else ())
+            self.blame(ids, Cause.BATCH)
+        else:
+            self.applied |= pairs
+
+    def blame(self, ids: frozenset[str], cause: Cause) -> None:
+        failure = Failure(batch_ids=ids, cause=cause, reason=cause, at=self.now)
+        self.troubles = blame(self.troubles, failure, interval_s=10)
+
+
 @settings(max_examples=60, deadline=None)
 @given(BATCHES, st.integers(1, 3), st.integers(0, 2**32))
 def test_every_batch_is_applied_or_parked_whatever_fails(batches: list[Batch], lanes: int, seed: int) -> None:
-    """A platform in small: runs crash, services go away, some batches never work. No batch is forgotten, and only
-    those that cannot work are parked, after exactly three failures alone."""
-    chance = random.Random(seed)
-    limits = replace(LIMITS, lanes=lanes)
-    targets = [
-        Target(name="a@v1", source="events"),
-        Target(name="b@v1", source="events"),
-        Target(name="c@v1", source="files"),
-    ]
-    poison = {one.batch_id for one in batches if chance.random() < 0.1}
-    applied: set[tuple[str, str]] = set()
-    troubles: dict[str, Trouble] = {}
-    alone_failures: Counter[str] = Counter()
-    live: dict[str, BatchGroup] = {}
-    requested: dict[str, datetime] = {}
-    now = T0 + timedelta(hours=5)
-    for tick in range(6000):
-        now += timedelta(seconds=5)
-        calm = tick > 300  # in the end services stay up, or nothing could be promised
-        for name, group in list(live.items()):
-            if chance.random() < 0.5:
-                continue
-            del live[name]
-            ids = frozenset(group.batch_ids)
-            outcome = chance.random()
-            if not calm and outcome < 0.2:
-                applied |= {pair for pair in _pairs(group, targets) if chance.random() < 0.5 and pair[0] not in poison}
-                troubles = blame(
-                    troubles, Failure(batch_ids=ids, cause=Cause.UNKNOWN, reason="died", at=now), interval_s=10
-                )
-            elif not calm and outcome < 0.4:
-                troubles = blame(
-                    troubles, Failure(batch_ids=ids, cause=Cause.INFRASTRUCTURE, reason="down", at=now), interval_s=10
-                )
-            elif ids & poison:
-                alone_failures.update(ids if len(ids) == 1 else ())
-                troubles = blame(
-                    troubles, Failure(batch_ids=ids, cause=Cause.BATCH, reason="bad", at=now), interval_s=10
-                )
-            else:
-                applied |= _pairs(group, targets)
-        pending = find_pending(batches, targets, applied, set())
-        still = {one.batch.batch_id for one in pending}
-        troubles = {batch_id: trouble for batch_id, trouble in troubles.items() if batch_id in still}
-        runs = [LiveRun(name, frozenset(group.batch_ids)) for name, group in live.items()]
-        for group in plan_runs(pending, live=runs, troubles=troubles, requested=requested, limits=limits, now=now):
-            assert group.lane not in live
-            live[group.lane] = group
-            requested[group.source] = now
-        if (
-            not live
-            and {batch_id for batch_id in still if troubles.get(batch_id, Trouble(not_before=T0)).parked} == still
-        ):
+    """No batch is forgotten; only those that cannot work are parked, after exactly three failures alone."""
+    platform = Simulation(batches, lanes, seed)
+    for tick in range(6_000):
+        platform.step(calm=tick > 300)  # in the end services stay up, or nothing could be promised
+        if platform.is_over:
             break
-    assert {one.batch.batch_id for one in find_pending(batches, targets, applied, set())} == poison
-    assert all(alone_failures[batch_id] == PARKED_AFTER for batch_id in poison)
-
-
-def _pairs(group: BatchGroup, targets: list[Target]) -> set[tuple[str, str]]:
-    return {
-        (batch_id, target.name) for batch_id in group.batch_ids for target in targets if target.source == group.source
-    }
+    assert {one.batch.batch_id for one in platform.pending} == platform.poison
+    assert all(platform.failed_alone[batch_id] == PARKED_AFTER for batch_id in platform.poison)
