@@ -1,4 +1,4 @@
-"""The feature server against a minimal one on the same HTTP library, which only does HMGET and JSON; 50 features of 3 views.
+"""The feature server against a minimal one on the same HTTP library that does HMGET and JSON; 50 features, 3 views.
 
     python -m benchmarks.server --requests 4000
 
@@ -35,12 +35,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from benchmarks.online_data import ALL, REFERENCE, filled_redis
+from featurestore.online.keys import Keys, value_field
 from featurestore.settings import RedisSettings, ServerSettings, Settings
 from featurestore_cli.stack.ports import Ports
 from featurestore_serving.daemon import main as serve
 from featurestore_serving.pb import serving_pb2 as pb
 from featurestore_serving.pb import serving_pb2_grpc as pb_grpc
-from featurestore.online.keys import Keys, value_field
 
 NAMES = [one.name for view in ALL for one in view.online_features]
 FIELDS = [value_field(name, 1) for name in NAMES]
@@ -292,9 +292,8 @@ def main() -> None:
                 rows=100,
                 **sizes,
             )
-    print(
-        f"CPU per request, {args.clients} clients: {many[http.name].cpu_us / many[minimal.name].cpu_us:.2f} times the minimal server (goal 2)"
-    )
+    ratio = many[http.name].cpu_us / many[minimal.name].cpu_us
+    print(f"CPU per request, {args.clients} clients: {ratio:.2f} times the minimal server (goal 2)")
     for title, found, goal in (("1 entity", one, 8), ("100 entities", batch, 3)):
         ratios = [found[way.name].p50 / found[plain.name].p50 for way in (http, over_grpc)]
         print(f"p50 of 1 client, {title}: HTTP {ratios[0]:.2f}, gRPC {ratios[1]:.2f} times redis-py (goal {goal})")

@@ -35,9 +35,9 @@ class KafkaSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisSettings:
-    """The online store's Redis; the queues use the same unless `queue_url` is set."""
+    """The online store's Redis; the queues use the same unless `queue_url` is set, which a cluster needs."""
 
-    url: str = field(default="redis://127.0.0.1:6379/0", repr=False)
+    url: str = field(default="redis://127.0.0.1:6379/0", repr=False)  # or rediss://…, redis+cluster://host:port,host:port
     queue_url: str = field(default="", repr=False)
     timeout_s: float = 5.0
 
@@ -92,7 +92,6 @@ class DatabaseSettings:
     read_rows: int = 1_000_000
     read_bytes: int = 256 * 2**20
     memory: str = "2GB"
-    adhoc_sql: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +120,7 @@ class ServerSettings:
     max_connections: int = 4096  # of a process; above it, new ones are closed
     max_rows: int = 1000  # of a request
     max_features: int = 1000
+    max_values: int = 100_000  # rows times features, of a reply
     max_bytes: int = 2**20
     timeout_s: float = 5.0  # from a request to its reply; a client may ask for less
     drain_s: float = 1.0  # how long requests are still taken after /ready has said 503
@@ -259,10 +259,6 @@ class _Reader:
 
 
 def _parse(text: str, kind: type, name: str) -> object:
-    if kind is bool:
-        if text.lower() not in {"true", "false", "1", "0", "yes", "no"}:
-            raise SettingsError(f"{name}: {text!r} is not true or false")
-        return text.lower() in {"true", "1", "yes"}
     try:
         value = kind(text)
     except ValueError as error:

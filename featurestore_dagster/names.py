@@ -7,6 +7,7 @@ import dagster as dg
 SOURCES, RAW, FEATURES, ONLINE, MODELS = "sources", "raw", "features", "online", "models"  # groups
 
 TRANSFORM_POOL = "transform"  # steps that compute and write feature rows
+DATABASE_POOL = "database"  # steps that read the whole log
 LANE_TAG = "featurestore/lane"  # <source>.<number>; dagster.yaml allows one live run for each value
 
 

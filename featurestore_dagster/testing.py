@@ -14,7 +14,9 @@ import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
+from typing import cast
 
 import dagster as dg
 import pyarrow as pa
@@ -26,6 +28,7 @@ from featurestore.landing.batch import Batch, landed_schema
 from featurestore.landing.publish import Published
 from featurestore.landing.zone import LandingZone, kafka_chain
 from featurestore.online.memory import MemoryOnlineStore
+from featurestore.online.store import OnlineStore
 from featurestore_dagster.backlog import Backlog
 from featurestore_dagster.resources import BatchSelection, Resources
 from featurestore_dagster.services import Connect, Services
@@ -37,11 +40,9 @@ def memory_resources(directory: Path | None = None) -> Resources:
     root = directory or _temporary()
     duckdb = DuckDBResource(database=str(root / "features.duckdb"))
 
-    log = _SharedDatabase(duckdb)
-
     @dg.resource
     def database() -> Generator[EmbeddedDatabase]:
-        with log.opened() as opened:
+        with _shared(duckdb.database).opened() as opened:
             yield opened
 
     return {
@@ -59,9 +60,12 @@ def memory_services(resources: Resources) -> Connect:
 
     @contextmanager
     def opened() -> Generator[Services]:
-        named = {name: resources[name] for name in ("landing", "database", "online")}
-        with dg.build_resources(named) as built:
-            yield Services(landing=built.landing, database=built.database, online=built.online, backlog=backlog)
+        duckdb, zone = resources["duckdb"], resources["landing"]
+        if not isinstance(duckdb, DuckDBResource) or not isinstance(zone, LandingZone):
+            raise TypeError("these are not memory_resources()")
+        with _shared(duckdb.database).opened() as database:
+            online = cast("OnlineStore", resources["online"])
+            yield Services(landing=zone, database=database, online=online, backlog=backlog)
 
     return opened
 
@@ -98,8 +102,8 @@ def land(
 class _SharedDatabase:
     """A DuckDB file is opened once per process: runs, ticks and checks at the same time share it, the last closes."""
 
-    def __init__(self, duckdb: DuckDBResource) -> None:
-        self._path = duckdb.database
+    def __init__(self, path: str) -> None:
+        self._path = path
         self._lock = threading.Lock()
         self._users = 0
         self._database: EmbeddedDatabase | None = None
@@ -117,6 +121,11 @@ class _SharedDatabase:
                 if not self._users:
                     database.close()
                     self._database = None
+
+
+@cache
+def _shared(path: str) -> _SharedDatabase:
+    return _SharedDatabase(path)
 
 
 def _utc(row: Mapping[str, object]) -> dict[str, object]:

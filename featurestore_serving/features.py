@@ -50,6 +50,7 @@ class Limits:
 
     rows: int
     features: int
+    values: int  # rows times features
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,11 @@ class Features:
         rows = next(iter(lengths.values()), 0)
         if rows > self._limits.rows:
             raise RefusedError(Reason.TOO_LARGE, f"{rows} rows in one request; at most {self._limits.rows} are allowed")
+        if rows * len(plan.names) > self._limits.values:
+            shown = f"{rows} rows of {len(plan.names)} features"
+            raise RefusedError(
+                Reason.TOO_LARGE, f"{shown} in one request; at most {self._limits.values} values are allowed"
+            )
         for columns, given in ((plan.keys, asked.keys), (plan.request, asked.request)):
             for name, values in given.items():
                 _check_values(columns[name], values)

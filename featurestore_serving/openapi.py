@@ -23,7 +23,8 @@ def specification(limits: Limits, body_bytes: int, timeout_s: float) -> Document
             "version": version("featurestore-dagster"),
             "description": (
                 "The newest values of features. A request has at most "
-                f"{limits.rows} rows, {limits.features} features and {body_bytes} bytes, and is answered or refused "
+                f"{limits.rows} rows, {limits.features} features, {limits.values} values and {body_bytes} bytes, and "
+                "is answered or refused "
                 f"within {timeout_s:g} s. Whole numbers are exact to 64 bits."
             ),
         },

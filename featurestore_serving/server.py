@@ -56,7 +56,7 @@ class FeatureServer:
         check_settings(server)
         allow_files(server.max_connections)
         self._store = self._open.enter_context(connect(self._project, self._settings))
-        limits = Limits(rows=server.max_rows, features=server.max_features)
+        limits = Limits(rows=server.max_rows, features=server.max_features, values=server.max_values)
         features, token = Features(self._store, limits), Token(server.token)
         gate = Gate(threads=server.threads, places=server.max_requests)
         self._open.callback(gate.close)
@@ -139,6 +139,15 @@ def check_settings(server: ServerSettings) -> None:
         raise SettingsError("FEATURESTORE_SERVER_TLS_CERTIFICATE_PATH and …_TLS_KEY_PATH go together; one is missing")
     if server.tls_client_ca_path and not server.tls_certificate_path:
         raise SettingsError("FEATURESTORE_SERVER_TLS_CLIENT_CA_PATH needs FEATURESTORE_SERVER_TLS_CERTIFICATE_PATH")
-    for name in ("workers", "threads", "max_requests", "max_connections", "max_rows", "max_features", "max_bytes"):
+    for name in (
+        "workers",
+        "threads",
+        "max_requests",
+        "max_connections",
+        "max_rows",
+        "max_features",
+        "max_values",
+        "max_bytes",
+    ):
         if getattr(server, name) < 1:
             raise SettingsError(f"FEATURESTORE_SERVER_{name.upper()} is at least 1")

@@ -14,7 +14,7 @@ from featurestore.database.guard import Caps, Guard, reading
 from featurestore.database.lanes import Alarms, FairQueue, Seats, deadline
 from featurestore.database.metrics import DatabaseMetrics
 from featurestore.database.queues import REPLY_TTL_S, Queues, connect, redis_errors
-from featurestore.database.reads import ReadRequest, data_reply, error_reply, params_from_wire
+from featurestore.database.reads import ReadRequest, data_reply, error_reply, params_from_wire, response_key_of
 from featurestore.errors import QueryError, TransientError
 from featurestore.settings import DatabaseSettings
 
@@ -106,17 +106,16 @@ class Readers:
             return None
         if popped is None:
             return None
+        key = response_key_of(popped[1])
+        if not key.startswith(self._queues.replies):
+            log.warning("a query was dropped: its response key does not start with %s", self._queues.replies)
+            self._metrics.reads["dropped"].inc()
+            return None
         try:
-            request = ReadRequest.from_json(popped[1])
+            return ReadRequest.from_json(popped[1])
         except QueryError as error:
-            return self._dropped(str(error))
-        if not request.response_key.startswith(self._queues.replies):
-            return self._dropped(f"the response key does not start with {self._queues.replies}")
-        return request
-
-    def _dropped(self, why: str) -> None:
-        log.warning("a query was dropped: %s", why)
-        self._metrics.reads["dropped"].inc()
+            self._metrics.reads[self._reply(key, "refused", error_reply(str(error)))].inc()
+            return None
 
     def _serve(self) -> None:
         while not self._admitted.closed:

@@ -50,6 +50,14 @@ class ReadRequest:
             raise QueryError(f"not a read request: {error}") from error
 
 
+def response_key_of(data: bytes) -> str:
+    """Where the reply to something goes that is no request, as far as it can be read."""
+    try:
+        return str(msgspec.json.decode(data, type=dict[str, Any]).get("response_key", ""))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+
+
 def params_to_wire(params: Params | None) -> dict[str, Any] | list[Any]:
     """Raises QueryError for a time without a zone."""
     if isinstance(params, Mapping):

@@ -30,6 +30,10 @@ IDLE_S = 1.0  # a connection that was idle for longer may have been closed by th
 _PASSING = re.compile(r"\b(OOM|MISCONF|READONLY|BUSY|TRYAGAIN|CLUSTERDOWN|MASTERDOWN|NOREPLICAS) ")
 
 
+class MovedSlotsError(TransientError):
+    """A cluster has moved keys to another node, or is about to; whoever asks again asks where they are first."""
+
+
 class Script:
     """A Lua script of a package, called by digest and loaded where it is not known."""
 
@@ -64,12 +68,16 @@ class Wire:
     def pipeline(self, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
         """Send commands together and return their replies; the first error reply is raised when all are read."""
         self._connection.send_packed_command(self._connection.pack_commands(commands), check_health=False)
-        return raise_first(self._read(len(commands)))
+        return raise_first(self.collect(len(commands)))
 
     def send(self, frames: bytes | memoryview, replies: int) -> list[Reply]:
         """Send commands in the protocol's own bytes and return their replies, error replies included."""
+        self.post(frames)
+        return self.collect(replies)
+
+    def post(self, frames: bytes | memoryview) -> None:
+        """Send commands; their replies have to be collected before anything else is sent."""
         self._connection.send_packed_command([frames], check_health=False)
-        return self._read(replies)
 
     def run(self, script: Script, keys: Sequence[Argument], arguments: Sequence[Argument]) -> Reply:
         """Run a script, loading it if the server does not know it."""
@@ -82,7 +90,8 @@ class Wire:
     def load(self, script: Script) -> None:
         self.call("SCRIPT", "LOAD", script.text)
 
-    def _read(self, count: int) -> list[Reply]:
+    def collect(self, count: int) -> list[Reply]:
+        """The replies to what was posted, error replies included."""
         replies: list[Reply] = []
         read = self._connection.read_response
         for _ in range(count):
@@ -157,7 +166,7 @@ class RedisServer:
                 else:
                     connection.disconnect()
         except redis_errors.RedisError as error:
-            raise self._explained(error) from error
+            raise self.explained(error) from error
         finally:
             self._places.release()
 
@@ -180,8 +189,11 @@ class RedisServer:
         connection.connect()
         return connection
 
-    def _explained(self, error: redis_errors.RedisError) -> Exception:
+    def explained(self, error: redis_errors.RedisError) -> Exception:
+        """The same as an error of ours, which says what to do."""
         text = str(error)
+        if isinstance(error, redis_errors.AskError):
+            return MovedSlotsError(f"the cluster of Redis at {self.address} is moving keys ({text}); try again")
         if isinstance(error, redis_errors.AuthenticationError | redis_errors.NoPermissionError):
             return SettingsError(
                 f"Redis at {self.address} refuses the user or password of FEATURESTORE_REDIS_URL: {text}"

@@ -7,6 +7,9 @@
 [<namespace>:]fs:store                     HASH: format, epoch (a random text, new whenever Redis starts from nothing)
 [<namespace>:]fs:pushed:<target>:<set>     text: the position, a commit_seq; <set> names the online features it is for
 [<namespace>:]fs:pushed:<target>:<set>:above   ZSET: listed commit_seqs above the position
+
+On a cluster each master has the last three for itself: behind `fs:` stands `{<mark>}:`, a hash tag that lies on it and
+names it together with its slots, so that after a failover or resharding nothing counts as pushed.
 """
 
 from featurestore.definitions.view import FeatureView
@@ -21,18 +24,34 @@ def order_field(view: str, version: int) -> bytes:
     return f"!{view}@{version}".encode()  # no feature starts with "!"
 
 
+def all_fields(view: FeatureView) -> list[bytes]:
+    """Every field that a row of this view version may have; the order field is the first."""
+    values = (value_field(feature.name, view.version) for feature in view.row_features)
+    return [order_field(view.name, view.version), *values]
+
+
+def entity_key(prefix: bytes, entity_id: str) -> bytes:
+    return b"%s%s}" % (prefix, entity_id.encode())
+
+
 class Keys:
     """Key names inside a namespace."""
 
     def __init__(self, namespace: str = "") -> None:
         self._root = f"{namespace}:fs:" if namespace else "fs:"
-        self.store = f"{self._root}store"
 
     def entity_prefix(self, entity: str) -> bytes:
         """What stands before the entity id; a closing brace stands behind it."""
         return f"{self._root}{{{entity}:".encode()
 
-    def position(self, view: FeatureView) -> str:
+    def store(self, mark: str = "") -> str:
+        """The key of format and epoch."""
+        return f"{self._own(mark)}store"
+
+    def position(self, view: FeatureView, mark: str = "") -> str:
         """The key of the position; that of the list above it is the same with `:above`."""
         online = ",".join(sorted(feature.name for feature in view.online_features))
-        return f"{self._root}pushed:{view.target}:{hash64(online):016x}"
+        return f"{self._own(mark)}pushed:{view.target}:{hash64(online):016x}"
+
+    def _own(self, mark: str) -> str:
+        return f"{self._root}{{{mark}}}:" if mark else self._root

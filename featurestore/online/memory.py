@@ -2,19 +2,19 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 import pyarrow as pa
 
 from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.view import FeatureView
-from featurestore.online.keys import Keys
+from featurestore.online.keys import Keys, all_fields, entity_key, order_field
 from featurestore.online.octets import as_list
 from featurestore.online.reader import plan_read, to_micros
-from featurestore.online.store import Read
+from featurestore.online.store import Read, StoredOrder
 from featurestore.online.values import OnlineValue, Pushed, PutCounts
-from featurestore.online.writer import Encoded, encoded, newest_rows
+from featurestore.online.writer import Encoded, encoded, fields_by_key, newest_rows
 from featurestore.order import Order
 
 
@@ -27,7 +27,12 @@ class MemoryOnlineStore:
         self._pushed: dict[str, Pushed] = {}
         self._lock = threading.Lock()
 
-    def push(self, view: FeatureView, rows: pa.Table, commit_seqs: Sequence[int]) -> PutCounts:
+    def begin(self) -> str:
+        return "memory"
+
+    def push(
+        self, view: FeatureView, rows: pa.Table, commit_seqs: Sequence[int], *, since: str | None = None
+    ) -> PutCounts:
         newest = newest_rows(rows)
         counts = PutCounts(folded=rows.num_rows - newest.num_rows)
         with self._lock:
@@ -65,6 +70,25 @@ class MemoryOnlineStore:
 
     def read_all(self, reads: Sequence[Read], now: datetime) -> list[list[dict[str, OnlineValue]]]:
         return [self.read(one.entity, one.entity_ids, one.features, now) for one in reads]
+
+    def stored(self, view: FeatureView) -> Iterator[Sequence[StoredOrder]]:
+        prefix, name = self._keys.entity_prefix(view.entity.name), order_field(view.name, view.version)
+        with self._lock:
+            found = [(key, fields[name]) for key, fields in self._hashes.items() if name in fields]
+        yield [StoredOrder(key[len(prefix) : -1].decode(), order) for key, order in found if key.startswith(prefix)]
+
+    def replace(self, view: FeatureView, orders: Mapping[str, bytes], rows: pa.Table) -> int:
+        prefix, instead = self._keys.entity_prefix(view.entity.name), fields_by_key(view, rows, self._keys)
+        replaced = 0
+        with self._lock:
+            for entity_id, order in orders.items():
+                fields = self._hashes[key := entity_key(prefix, entity_id)]
+                if fields.get(order_field(view.name, view.version)) == order:
+                    for name in all_fields(view):
+                        fields.pop(name, None)
+                    fields.update(instead.get(key, {}))
+                    replaced += 1
+        return replaced
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -9,7 +9,7 @@ from itertools import groupby
 from featurestore.definitions.feature import FeatureOf
 from featurestore.errors import DefinitionError, FormatError
 from featurestore.online.codec import FLOAT, decode, decode_float, event_micros, stamp
-from featurestore.online.keys import Keys, order_field, value_field
+from featurestore.online.keys import Keys, entity_key, order_field, value_field
 from featurestore.online.values import MISSING, OnlineValue, Status
 from featurestore.order import ORDER_BYTES
 
@@ -36,7 +36,7 @@ class ReadPlan:
     views: tuple[tuple[int, tuple[_Cell, ...]], ...]  # per view version: the order field's column, then the features
 
     def key(self, entity_id: str) -> bytes:
-        return b"%s%s}" % (self.prefix, entity_id.encode())
+        return entity_key(self.prefix, entity_id)
 
     def frames(self, entity_ids: Sequence[str]) -> bytes:
         """The commands, in the protocol's own bytes."""

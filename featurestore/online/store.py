@@ -1,6 +1,6 @@
 """The online store: the newest value of every online feature, a cache of the log."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
@@ -22,6 +22,14 @@ class Read:
     features: Sequence[FeatureOf]
 
 
+@dataclass(frozen=True, slots=True)
+class StoredOrder:
+    """Which row an entity's values of a view version are of: its order field, as it is stored."""
+
+    entity_id: str
+    order: bytes
+
+
 class OnlineStore(Protocol):
     """What RedisOnlineStore and MemoryOnlineStore do alike.
 
@@ -35,7 +43,16 @@ class OnlineStore(Protocol):
     of that feature yet cannot hide lines from code that does.
     """
 
-    def push(self, view: FeatureView, rows: "pa.Table", commit_seqs: Sequence[int]) -> PutCounts:
+    def begin(self) -> str:
+        """The store as it is now, for a push in pieces: give it to the push of each, and list the lines with the last.
+
+        A push that is given it fails with StoreUnavailableError if anything may have been lost since.
+        """
+        ...
+
+    def push(
+        self, view: FeatureView, rows: "pa.Table", commit_seqs: Sequence[int], *, since: str | None = None
+    ) -> PutCounts:
         """Write the online features of `rows`, then list the ledger lines `commit_seqs` as pushed.
 
         Rows are those of the log: HEAD columns and the view's. When it returns, both are in the store; when it
@@ -66,6 +83,17 @@ class OnlineStore(Protocol):
 
     def read_all(self, reads: Sequence[Read], now: datetime) -> list[list[dict[str, OnlineValue]]]:
         """Several reads, of any entities and some features each, in one round trip; as many answers."""
+        ...
+
+    def stored(self, view: FeatureView) -> Iterator[Sequence[StoredOrder]]:
+        """The rows that the values of this view version are of, in pieces; an entity may come twice."""
+        ...
+
+    def replace(self, view: FeatureView, orders: Mapping[str, bytes], rows: "pa.Table") -> int:
+        """Take away the entities' values of this view version if they are still of the row with that order.
+
+        In the same step the entity's row of `rows`, if it has one, takes their place. Returns how many were replaced.
+        """
         ...
 
     def close(self) -> None:

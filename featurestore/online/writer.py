@@ -4,7 +4,7 @@ A frame is one EVALSHA of newest.lua: the entity's key, the order field, the fea
 fraction of what a client library takes for a plain HSET, which has a Python object for each word.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ import pyarrow as pa
 from featurestore.definitions.view import FeatureView
 from featurestore.online.codec import COMPACT_BYTES, encode_column, encode_orders, encode_stamps
 from featurestore.online.keys import Keys, order_field, value_field
-from featurestore.online.octets import Column, as_bytes, joined, lengths, longer_than
+from featurestore.online.octets import Column, as_bytes, as_list, joined, lengths, longer_than
 from featurestore.order import ORDER_COLUMNS
 
 CHUNK_ROWS = 1_000  # sent at once; the replies (4 bytes each) must fit the sockets' buffers
@@ -59,6 +59,16 @@ def encoded(view: FeatureView, rows: pa.Table, keys: Keys) -> Iterator[Encoded]:
     """The online features of `rows`, at most CHUNK_ROWS at a time; nothing if no feature of the view is online."""
     for start in range(0, rows.num_rows if view.online_features else 0, CHUNK_ROWS):
         yield _encoded(view, rows.slice(start, CHUNK_ROWS), keys)
+
+
+def fields_by_key(view: FeatureView, rows: pa.Table, keys: Keys) -> Mapping[bytes, Mapping[bytes, bytes]]:
+    """What is to be stored of some rows, row by row; for a few."""
+    found: dict[bytes, Mapping[bytes, bytes]] = {}
+    for chunk in encoded(view, newest_rows(rows), keys):
+        names = [name for name, _ in chunk.fields]
+        for key, *values in zip(as_list(chunk.keys), *(as_list(column) for _, column in chunk.fields), strict=True):
+            found[key] = dict(zip(names, values, strict=True))
+    return found
 
 
 def _encoded(view: FeatureView, rows: pa.Table, keys: Keys) -> Encoded:

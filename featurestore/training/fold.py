@@ -82,7 +82,10 @@ def fold(runs: Runs, values: Values, operation: Operation, ranges: Ranges, visib
         if visible_us is not None and visible_from is not None:
             hidden = np.flatnonzero(visible_from[end - 1] > ranges.times_us[windows])
             part = Ranges(runs.starts[run[hidden]], end[hidden], ranges.times_us[windows[hidden]])
-            folded[hidden] = _fold_visible(values, operation, part, visible_us)
+            from_here = _first_hidden(part, visible_from)
+            before = np.where(from_here > part.first, running[from_here - 1], folded.dtype.type(operation.identity))
+            part = Ranges(from_here, part.end, part.times_us)
+            folded[hidden] = _fold_visible(values, operation, part, visible_us, before)
         result[windows] = operation.function(result[windows], folded)
     return result
 
@@ -91,9 +94,20 @@ ADD = Operation(np.add, 0)
 LATEST = Operation(np.maximum, np.iinfo(np.int64).min)
 
 
-def _fold_visible(values: Values, operation: Operation, ranges: Ranges, visible_us: Int64s) -> Values:
-    """Fold ranges of which something is not visible yet, each input looked at."""
-    result = np.full(len(ranges.first), operation.identity, values.dtype)
+def _first_hidden(ranges: Ranges, visible_from: Int64s) -> Int64s:
+    """Per range the first input up to which not everything is visible; what is before it is folded already."""
+    low, high = ranges.first.copy(), ranges.end.copy()
+    while len(unsure := np.flatnonzero(low < high)):
+        middle = (low[unsure] + high[unsure]) // 2
+        seen = visible_from[middle] <= ranges.times_us[unsure]
+        low[unsure[seen]] = middle[seen] + 1
+        high[unsure[~seen]] = middle[~seen]
+    return low
+
+
+def _fold_visible(values: Values, operation: Operation, ranges: Ranges, visible_us: Int64s, before: Values) -> Values:
+    """Go on folding from `before`, each input looked at and left out if it is not visible yet."""
+    result = before.copy()
     for some in _pieces(ranges.end - ranges.first):
         lengths = ranges.end[some] - ranges.first[some]
         owner = np.repeat(some, lengths)
@@ -102,9 +116,10 @@ def _fold_visible(values: Values, operation: Operation, ranges: Ranges, visible_
         seen = visible_us[place] <= ranges.times_us[owner]
         owner, place = owner[seen], place[seen]
         if len(owner):
-            starts = np.flatnonzero(np.insert(owner[1:] != owner[:-1], 0, True))
-            runs = Runs(starts, len(owner))
-            result[owner[starts]] = runs.running(values[place], operation)[runs.ends - 1]
+            new = np.flatnonzero(np.insert(owner[1:] != owner[:-1], 0, True))
+            continued = np.insert(values[place], new, result[owner[new]])
+            runs = Runs(new + np.arange(len(new)), len(continued))
+            result[owner[new]] = runs.running(continued, operation)[runs.ends - 1]
     return result
 
 

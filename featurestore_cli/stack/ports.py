@@ -17,14 +17,14 @@ class Ports:
     """Gives each port away once, on the whole machine.
 
     A program may start to listen long after its port was chosen, and meanwhile another `up` must not choose the same.
-    So for each port a name in the kernel's abstract namespace is held, as long as this object lives; it is free again
-    however its process ends.
+    So for each port a name in the kernel's abstract namespace is held, until `close` or as long as this object lives;
+    it is free again however its process ends.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: list[int] = []
-        weakref.finalize(self, _close, self._held)
+        self.close = weakref.finalize(self, _close, self._held)
 
     def take(self, *preferred: int) -> int:
         """The first of `preferred` that is free on both loopback addresses, else any free one; 0 is no preference."""

@@ -27,11 +27,12 @@ class Child:
         return self._popen.pid
 
     def exit_code(self) -> int | None:
-        """None while it runs."""
+        """None while it runs; 128 + signal when a signal ended it."""
         code = self._popen.poll()
-        if code is not None:
-            self._let_go()
-        return code
+        if code is None:
+            return None
+        self._let_go()
+        return code if code >= 0 else 128 - code  # the leash itself was killed, or asked to stop before it had begun
 
     def wait_ready(self, *, pause_s: float = 0.05) -> None:
         """Wait until the program answers.
@@ -58,11 +59,12 @@ class Child:
         """Ask to stop and wait for the end, which comes in bounded time; return the exit code."""
         self.ask_to_stop()
         try:
-            code = self._popen.wait(longest_stop_s(self.program))
+            self._popen.wait(longest_stop_s(self.program))
         except subprocess.TimeoutExpired:
             self._popen.kill()
-            code = self._popen.wait(5.0)
-        self._let_go()
+            self._popen.wait(5.0)
+        code = self.exit_code()
+        assert code is not None
         return code
 
     def _let_go(self) -> None:

@@ -14,7 +14,7 @@ from featurestore.offline.log import Ledger
 from featurestore.offline.newest import newest_rows
 from featurestore.online.store import OnlineStore
 from featurestore.online.values import PutCounts
-from featurestore_dagster.names import ONLINE, PLAIN, TRANSFORM_POOL, Keys
+from featurestore_dagster.names import DATABASE_POOL, ONLINE, PLAIN, Keys
 from featurestore_dagster.runs import failure
 
 REBUILD_TAG = "featurestore/rebuild"
@@ -40,7 +40,7 @@ def online_rebuild(project: Project, keys: Keys = PLAIN) -> dg.AssetsDefinition:
         group_name=ONLINE,
         kinds={"redis"},
         description="The newest row of every entity, pushed from the log. Needs no flush: newer values stay.",
-        pool=TRANSFORM_POOL,
+        pool=DATABASE_POOL,
     )
     def rebuild(
         config: Rebuild, database: dg.ResourceParam[Database], online: dg.ResourceParam[OnlineStore]

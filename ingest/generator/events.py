@@ -19,7 +19,7 @@ SOURCE = "user_events"
 
 _ACTIONS = ("view", "view", "view", "view", "click", "click", "search", "add_to_cart", "purchase")
 _BURST = 1_000  # events between looks at the clock
-_TICK_S = 0.02  # between bursts
+_TICK_S = 0.1  # between bursts
 _TELL_S = 1.0  # between reports of what was acknowledged
 _WAIT_S = 0.5  # for a queue that is full, or a Kafka that is away
 _FLUSH_S = 15.0  # for acknowledgements, at the end

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 _CHUNK_RECORDS = 4_000  # taken and decoded at once
 _WAIT_S = 0.5  # for records
 _SETTLE_S = 0.1  # for the group to give partitions, or take them away
+_LEAVE_S = 5.0  # for the group to let go, at the end
 _LOOK_S = 5.0  # between looks at topics and lag
 _MISSING_LOOK_S = 1.0  # while a topic is missing
 
@@ -99,8 +100,14 @@ class KafkaDaemon:
         self._assignment.land_or_drop(list(self._assignment))
 
     def stop(self) -> None:
-        if self._started:
-            self._consumer.close()
+        if not self._started:
+            return
+        # The client can hang when closed with a callback of the group under way: first let the group take all back.
+        self._consumer.unsubscribe()
+        leaving_until = time.monotonic() + _LEAVE_S
+        while list(self._assignment) and time.monotonic() < leaving_until:
+            self._consumer.consume(1, _SETTLE_S)
+        self._consumer.close()
 
     def _keep_up(self) -> TransientError | None:
         """Look at the topics, place partitions, land what is due. What comes in the way must not stop the polling."""

@@ -34,6 +34,7 @@ class Topics:
         """
         if not topics:
             return {}
+        self._admin.poll(0)  # its log lines wait to be fetched
         # Both questions are on their way at once.
         cluster = self._admin.describe_cluster(request_timeout=TIMEOUT_S)
         described = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=TIMEOUT_S)

@@ -9,7 +9,7 @@ import pytest
 from featurestore.errors import DefinitionError
 from featurestore.online.memory import MemoryOnlineStore
 from featurestore.online.redis_store import RedisOnlineStore
-from featurestore.online.store import OnlineStore
+from featurestore.online.store import OnlineStore, Read
 from featurestore.online.values import Pushed, PutCounts, Status
 from featurestore.order import Order
 from tests.featurestore.online.examples import ACTIVITY, EPOCH, FEATURES, NOW, NOW_US, order, row, table, view
@@ -283,3 +283,33 @@ def test_views_without_online_features_are_listed_too(store: OnlineStore) -> Non
     assert store.push(offline, table([row("1", order(), score=1.0)]), [LINE]) == PutCounts()
     assert LINE in store.pushed(offline)
     assert score(store) is None
+
+
+# ---- several reads at once
+
+
+def test_several_reads_are_answered_each_for_itself(store: OnlineStore) -> None:
+    store.push(ACTIVITY, table([row("1", order(), score=1.0), row("2", order(), score=2.0)]), [])
+    first, nothing, none, second = store.read_all(
+        [
+            Read("user", ["2", "1"], FEATURES[:1]),
+            Read("user", ["1", "2"], []),
+            Read("user", [], FEATURES),
+            Read("merchant", ["1"], FEATURES[:1]),
+        ],
+        NOW,
+    )
+    assert [one["score"].value for one in first] == [2.0, 1.0]
+    assert nothing == [{}, {}]
+    assert none == []
+    assert [one["score"].status for one in second] == [Status.MISSING]
+    assert store.read_all([], NOW) == []
+
+
+def test_a_push_in_pieces_lists_its_lines_with_the_last(store: OnlineStore) -> None:
+    since = store.begin()
+    store.push(ACTIVITY, table([row("1", order(), score=1.0)]), [], since=since)
+    assert 1 not in store.pushed(ACTIVITY)
+    store.push(ACTIVITY, table([row("2", order(), score=2.0)]), [1], since=since)
+    assert 1 in store.pushed(ACTIVITY)
+    assert (score(store), score(store, "2")) == (1.0, 2.0)

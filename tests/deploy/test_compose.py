@@ -15,7 +15,7 @@ def test_the_versions_are_those_that_up_starts() -> None:
     lock = tomllib.loads(files("featurestore_cli.stack").joinpath(KAFKA_LOCK).read_text())
     kafka = next(jar["version"] for jar in lock["dependencies"] if jar["artifactId"] == "kafka_2.13")
     assert SERVICES["kafka"]["image"] == f"apache/kafka:{kafka}"
-    assert SERVICES["azurite"]["image"].endswith(f"/{AZURITE.replace('-', ':')}")
+    assert f"--package={AZURITE.replace('-', '@')}" in SERVICES["azurite"]["command"]
 
 
 def test_every_port_is_bound_to_loopback() -> None:

@@ -49,7 +49,6 @@ def test_client_settings_of_kafka_pass_through() -> None:
         ("FEATURESTORE_INGEST_BATCH_ROWS", "many", "'many' is not a whole number"),
         ("FEATURESTORE_DAGSTER_RUN_INTERVAL_S", "soon", "'soon' is not a number"),
         ("FEATURESTORE_INGEST_BATCH_ROWS", "-1", "is negative"),
-        ("FEATURESTORE_DATABASE_ADHOC_SQL", "perhaps", "is not true or false"),
         ("FEATURESTORE_GRPC_TOKEN_FILE", "/nowhere/at/all", "cannot read"),
     ],
 )

@@ -219,6 +219,27 @@ def test_clients_that_go_away_in_the_middle_do_no_harm(server: Running) -> None:
     assert server.post(ONE).status == 200
 
 
+def test_a_client_that_takes_nothing_is_cut_off(filled: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "UNSENT_S", 1.0)
+    body = json.dumps({"features": ["activity"], "keys": {"user_id": [7] * 1_000}}).encode()
+    with running(settings(filled, data)) as server, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        client.connect(("127.0.0.1", server.port))
+        client.sendall((head(len(body)) + body) * 40)
+        assert server.service._http is not None
+        connections = server.service._http._server.server_state.connections
+        eventually(lambda: len(connections) == 1)
+        eventually(lambda: len(connections) == 0, within_s=60)
+        assert server.post(ONE).status == 200
+
+
+def test_replies_are_bounded(filled: str, data: Path) -> None:
+    with running(settings(filled, data, max_values=10)) as server:
+        assert server.post({**ONE, "keys": {"user_id": [1, 2]}}).status == 200
+        reply = server.post({**ONE, "keys": {"user_id": [1, 2, 3]}})
+        assert (reply.status, "3 rows of 4 features" in reply.message) == (413, True)
+
+
 # ---- many connections
 
 

@@ -5,7 +5,6 @@ import json
 import re
 import socket
 import ssl
-import subprocess
 from pathlib import Path
 
 import grpc
@@ -17,6 +16,7 @@ from featurestore.process.health import Health
 from featurestore_serving.pb import serving_pb2 as pb
 from featurestore_serving.pb import serving_pb2_grpc as pb_grpc
 from featurestore_serving.server import FeatureServer
+from tests.certificates import make_certificates
 from tests.featurestore_serving.platform import PROJECT, running, settings
 
 pytestmark = pytest.mark.services
@@ -61,22 +61,7 @@ def started(data: Path, **given: object) -> None:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CA, and certificates of a server and of a client."""
-    home = tmp_path_factory.mktemp("tls")
-
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=home, check=True, capture_output=True)
-
-    new = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    openssl(*new, "-x509", "-days", "2", "-subj", "/CN=tests", "-keyout", "ca.key", "-out", "ca.pem")
-    for name in ("server", "client"):
-        openssl(*new, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        (home / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-        openssl(
-            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
-            "-extfile", "names", "-out", f"{name}.pem",
-        )  # fmt: skip
-    return home
+    return make_certificates(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.mark.parametrize("mutual", [False, True])

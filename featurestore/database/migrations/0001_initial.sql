@@ -66,14 +66,14 @@ CREATE TABLE model_metadata_log (
     recorded_at TIMESTAMP NOT NULL
 );
 
--- The current state: the newest word about each version of each artifact. Several versions may have been promoted to
--- production one after another; the last of them is the one that counts.
+-- The current state: the newest word about each version of each artifact. Several versions of a model may have been
+-- promoted to production one after another; the last of them is the one that counts, with all its artifacts.
 CREATE VIEW model_metadata AS
 SELECT
     * EXCLUDE (commit_seq),
     status = 'production' AND row(recorded_at, commit_seq) = max(
         CASE WHEN status = 'production' THEN row(recorded_at, commit_seq) END
-    ) OVER (PARTITION BY model_id, artifact_type) AS promoted
+    ) OVER (PARTITION BY model_id) AS promoted
 FROM (
     SELECT *
     FROM model_metadata_log

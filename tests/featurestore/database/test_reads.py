@@ -12,6 +12,7 @@ from featurestore.database.reads import (
     error_reply,
     params_from_wire,
     params_to_wire,
+    response_key_of,
     table_of,
 )
 from featurestore.errors import QueryError
@@ -39,6 +40,11 @@ def test_the_smallest_request_is_a_query_and_a_key() -> None:
 def test_what_is_no_request_is_refused(data: bytes) -> None:
     with pytest.raises(QueryError, match="not a read request"):
         ReadRequest.from_json(data)
+
+
+def test_the_response_key_is_found_where_it_can_be() -> None:
+    assert response_key_of(b'{"query": 1, "response_key": "duckdb_reply:x"}') == "duckdb_reply:x"
+    assert response_key_of(b"[]") == response_key_of(b"\xff") == response_key_of(b"{}") == ""
 
 
 def test_parameters_survive_the_wire() -> None:

@@ -262,9 +262,13 @@ def test_it_is_driven_with_redis_cli_alone(serving: Serving, redis_url: str) -> 
     cli("LPUSH", "duckdb_read_queue", json.dumps(request))
     _, reply = cli("BLPOP", "duckdb_reply:cli", "10").split("\n", 1)
     assert json.loads(reply) == {"data": [{"entity_id": "1", "event_timestamp": "2026-01-31T12:00:01Z"}]}
-    cli("LPUSH", "duckdb_read_queue", json.dumps({"query": "DROP TABLE applied", "response_key": "duckdb_reply:cli"}))
-    _, reply = cli("BLPOP", "duckdb_reply:cli", "10").split("\n", 1)
-    assert json.loads(reply) == {"error": "only SELECT and EXPLAIN are allowed here, not DROP"}
+    for wrong, reason in (
+        ({"query": "DROP TABLE applied"}, "only SELECT and EXPLAIN are allowed here, not DROP"),
+        ({"sql": "SELECT 1"}, "not a read request: Object missing required field `query`"),
+    ):
+        cli("LPUSH", "duckdb_read_queue", json.dumps({**wrong, "response_key": "duckdb_reply:cli"}))
+        _, reply = cli("BLPOP", "duckdb_reply:cli", "10").split("\n", 1)
+        assert json.loads(reply) == {"error": reason}
 
 
 def test_registering_again_is_harmless(serving: Serving) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ import featurestore as fs
 from featurestore.definitions.dtypes import arrow_type
 from featurestore.testing.reference import KnownAt as Known
 from featurestore.testing.reference import value_at
+from featurestore.training import timeline
 from featurestore.training.kernel import join
 from featurestore.training.pit_plan import KnownAt, plan_reads
 from featurestore.training.spine import read_spine
@@ -123,15 +125,19 @@ def bits(value: Any) -> Any:
 
 
 @settings(max_examples=150, deadline=None)
-@given(log_rows(), SPINES, KNOWN)
-@example([], [(1, START)], (None, 0 * US))
-@example([], [], ("row", 0 * US))
+@given(log_rows(), SPINES, KNOWN, st.sampled_from([63, 20]))
+@example([], [(1, START)], (None, 0 * US), 63)
+@example([], [], ("row", 0 * US), 20)
 def test_the_kernel_equals_the_reference(
-    rows: list[dict[str, Any]], spine: list[tuple[int, datetime]], known: tuple[Known, timedelta]
+    rows: list[dict[str, Any]], spine: list[tuple[int, datetime]], known: tuple[Known, timedelta], key_bits: int
 ) -> None:
+    """With 20 bits for entity and time, distances in time do not fit, as with many entities over many years."""
     known_at, delay = known
     plan = plan_reads(PROJECT, [VIEW], KnownAt.of(known_at, delay))
-    found = join(plan, read_spine(spine_table(spine), plan.keys), {VIEW.target: log_table(rows, 3)}, lambda *_: None)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(timeline, "_KEY_BITS", key_bits)
+        read = read_spine(spine_table(spine), plan.keys)
+        found = join(plan, read, {VIEW.target: log_table(rows, 3)}, lambda *_: None)
     for target, name in plan.features:
         got = found[target, name].to_pylist()
         wanted = [value_at(VIEW, name, rows, str(user), time, known_at=known_at, delay=delay) for user, time in spine]

@@ -33,5 +33,5 @@ def test_a_port_that_was_chosen_is_not_chosen_by_another() -> None:
     mine = Ports()
     port = mine.take()
     assert Ports().take(port) != port
-    del mine
+    mine.close()
     assert Ports().take(port) == port

@@ -93,7 +93,7 @@ def test_kill_9_of_the_leash_ends_the_program(tmp_path: Path) -> None:
     [program] = psutil.Process(child.pid).children()
     os.kill(child.pid, signal.SIGKILL)
     assert not psutil.wait_procs([program], timeout=15)[1]
-    assert child.stop() == -signal.SIGKILL
+    assert child.stop() == 128 + signal.SIGKILL
 
 
 def test_stop_asks_first(tmp_path: Path) -> None:

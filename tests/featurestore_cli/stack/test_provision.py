@@ -93,7 +93,9 @@ def test_another_platforms_redis_is_left_alone(tmp_path: Path, open_redis: str) 
 
 
 def test_port_and_password_are_kept_from_the_last_time(tmp_path: Path) -> None:
-    first = provide_redis(site(tmp_path))
+    before = site(tmp_path)
+    first = provide_redis(before)
+    before.ports.close()
     again = provide_redis(site(tmp_path, previous=first.env))
     assert again.env == first.env
     assert again.program.command == first.program.command

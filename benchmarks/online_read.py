@@ -1,0 +1,71 @@
+"""Library reads of row features against redis-py's HMGET of the same fields, which decodes nothing.
+
+python -m benchmarks.online_read --repeats 4000
+"""
+
+import argparse
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import redis
+
+from benchmarks.online_data import ALL, PROJECT, filled_redis
+from featurestore.database.embedded import EmbeddedDatabase
+from featurestore.online.keys import Keys, value_field
+from featurestore.online.redis_store import RedisOnlineStore
+from featurestore.store import Store
+
+PREFIX = Keys().entity_prefix("user")
+TEN = [ALL[0][feature.name] for feature in ALL[0].online_features[:10]]
+FIELDS = [value_field(feature.name, 1) for feature in TEN]
+GOALS = {1: 1.3, 100: 1.2}
+
+
+def hmget(client: redis.Redis, users: Sequence[int]) -> object:
+    keys = [b"%s%d}" % (PREFIX, user) for user in users]
+    if len(keys) == 1:
+        return client.hmget(keys[0], FIELDS)
+    pipe = client.pipeline(transaction=False)
+    for key in keys:
+        pipe.hmget(key, FIELDS)
+    return pipe.execute()
+
+
+def compare(ways: dict[str, Callable[[list[int]], object]], entities: int, rows: int, repeats: int) -> dict[str, float]:
+    """Microseconds of each way, the median; the ways take turns with every read."""
+    dice = random.Random(1)
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(repeats + 50):  # the first warm up
+        users = [dice.randrange(entities) for _ in range(rows)]
+        for name, read in ways.items():
+            start = time.perf_counter()
+            read(users)
+            if turn >= 50:
+                taken[name].append((time.perf_counter() - start) * 1e6)
+    return {name: statistics.median(all_) for name, all_ in taken.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--entities", type=int, default=20_000)
+    parser.add_argument("--repeats", type=int, default=4_000)
+    args = parser.parse_args()
+    with filled_redis(args.entities) as url, redis.Redis.from_url(url) as client:
+        store = Store(PROJECT, EmbeddedDatabase(), RedisOnlineStore(url))
+        ways: dict[str, Callable[[list[int]], object]] = {
+            "Store.online": lambda users: store.online({"user_id": users}, TEN),
+            "redis-py HMGET": lambda users: hmget(client, users),
+        }
+        for rows, goal in GOALS.items():
+            found = compare(ways, args.entities, rows, max(20, args.repeats // rows))
+            print(f"{rows} entities x {len(TEN)} features")
+            for name, micros in found.items():
+                print(f"  {name:16} p50 {micros:8.1f} µs")
+            print(f"  ratio {found['Store.online'] / found['redis-py HMGET']:.2f} (goal {goal})")
+        store.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Values that the log lacks, after it was restored from a backup or a person was erased: found and taken away."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from featurestore.definitions.view import FeatureView
+from featurestore.online.store import OnlineStore, StoredOrder
+from featurestore.order import ORDER_BYTES, ORDER_COLUMNS, Order
+
+
+def sweep(online: OnlineStore, view: FeatureView, newest: Callable[[Sequence[str]], pa.Table]) -> int:
+    """Replace every row of the view that is newer than all rows of its entity in the log; return how many.
+
+    `newest` gives the newest rows of some entities in the log (HEAD and the view's columns). It is asked after the
+    online store was read, and rows are in the log before they are online, so what it does not know is not in the log.
+    Safe beside pushes: only values that are still those of such a row are replaced.
+    """
+    replaced = 0
+    for piece in online.stored(view):
+        rows = newest([one.entity_id for one in piece])
+        lacking = ghosts(piece, rows)
+        if lacking:
+            instead = rows.filter(pc.is_in(rows["entity_id"].cast(pa.string()), pa.array(list(lacking), pa.string())))
+            replaced += online.replace(view, lacking, instead)
+    return replaced
+
+
+def ghosts(stored: Sequence[StoredOrder], newest: pa.Table) -> Mapping[str, bytes]:
+    """Which rows are newer than the newest of the log, or unreadable: entity id → order as it is stored."""
+    places = zip(*(newest[name].cast(pa.int64()).to_pylist() for name in ORDER_COLUMNS), strict=True)
+    in_log = dict(zip(newest["entity_id"].to_pylist(), (Order(*place) for place in places), strict=True))
+    return {one.entity_id: one.order for one in stored if _is_ghost(one.order, in_log.get(one.entity_id))}
+
+
+def _is_ghost(stored: bytes, in_log: Order | None) -> bool:
+    return in_log is None or len(stored) != ORDER_BYTES or Order.from_bytes(stored) > in_log

@@ -1,0 +1,120 @@
+"""The online store on a Redis Cluster: values by slot, lists by master, keys on the move."""
+
+from collections.abc import Generator
+from datetime import timedelta
+
+import pytest
+from redis.crc import key_slot
+
+from featurestore.errors import SettingsError, StoreUnavailableError, TransientError
+from featurestore.online.redis_store import RedisOnlineStore
+from featurestore.online.servers import Servers
+from featurestore.online.store import Read
+from featurestore.online.sweep import sweep
+from featurestore.online.values import Pushed, PutCounts
+from tests.featurestore.online.cluster import Cluster, cluster_of_three
+from tests.featurestore.online.examples import ACTIVITY, FEATURES, NOW, order, row, table
+
+pytestmark = [pytest.mark.services, pytest.mark.slow]
+
+ROWS = table([row(str(n), order(), score=float(n)) for n in range(300)])
+IDS = [str(n) for n in range(300)]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cluster]:
+    with cluster_of_three(tmp_path_factory.mktemp("cluster")) as one:
+        yield one
+
+
+@pytest.fixture
+def store(cluster: Cluster) -> Generator[RedisOnlineStore]:
+    for node in cluster.nodes:
+        node.flushall()
+    one = RedisOnlineStore(cluster.url)
+    yield one
+    one.close()
+
+
+def scores(store: RedisOnlineStore) -> list[object]:
+    return [found["score"].value for found in store.read("user", IDS, FEATURES, NOW)]
+
+
+WHOLE = [float(n) for n in range(300)]
+
+
+def test_values_lie_on_all_masters_and_newest_wins(store: RedisOnlineStore, cluster: Cluster) -> None:
+    assert store.push(ACTIVITY, ROWS, [3, 5]) == PutCounts(written=300)
+    assert all(node.dbsize() > 50 for node in cluster.nodes)
+    assert scores(store) == WHOLE
+    assert store.push(ACTIVITY, table([row("7", order(-5), score=0.0)]), [6]) == PutCounts(stale=1)
+    reads = [Read("user", IDS[:2], FEATURES), Read("user", IDS[5:6], FEATURES[:1])]
+    assert [len(one) for one in store.read_all(reads, NOW + timedelta(seconds=1))] == [2, 1]
+
+
+def test_a_line_counts_as_pushed_when_every_master_has_it(store: RedisOnlineStore, cluster: Cluster) -> None:
+    store.push(ACTIVITY, ROWS, [3, 5])
+    assert store.pushed(ACTIVITY) == Pushed(0, frozenset({3, 5}))
+    store.settle(ACTIVITY, [3, 4, 5])
+    assert store.pushed(ACTIVITY) == Pushed(3, frozenset({5}))
+    store.push(ACTIVITY, ROWS.slice(0, 0), [4])
+    store.settle(ACTIVITY, [4, 5], above=3)
+    assert store.pushed(ACTIVITY) == Pushed(5, frozenset())
+    cluster.nodes[1].flushall()  # one master lost what it had
+    assert store.pushed(ACTIVITY) == Pushed(0, frozenset())
+    store.push(ACTIVITY, ROWS, [3, 4, 5])
+    assert scores(store) == WHOLE
+    assert store.pushed(ACTIVITY) == Pushed(0, frozenset({3, 4, 5}))
+
+
+def test_reads_follow_keys_on_the_move_and_lists_are_reset(store: RedisOnlineStore, cluster: Cluster) -> None:
+    store.push(ACTIVITY, ROWS, [3])
+    slot = key_slot(b"fs:{user:7}")
+    start = cluster.owner(slot)
+    target = (start + 1) % 3
+    cluster.open_slot(slot, target)
+    assert scores(store) == WHOLE
+    cluster.carry_keys(slot, target)
+    assert scores(store) == WHOLE  # some of them by ASK
+    with pytest.raises(TransientError, match="is moving keys"):
+        store.push(ACTIVITY, ROWS, [4])
+    cluster.close_slot(slot, target)
+    assert scores(store) == WHOLE  # after MOVED
+    assert store.pushed(ACTIVITY) == Pushed()
+    store.push(ACTIVITY, ROWS, [3, 4])
+    assert store.pushed(ACTIVITY) == Pushed(0, frozenset({3, 4}))
+    assert scores(store) == WHOLE
+
+
+def test_a_push_in_pieces_fails_when_a_master_was_emptied_between_them(
+    store: RedisOnlineStore, cluster: Cluster
+) -> None:
+    since = store.begin()
+    store.push(ACTIVITY, ROWS.slice(0, 150), [], since=since)
+    store.push(ACTIVITY, ROWS.slice(150), [3], since=since)
+    assert 3 in store.pushed(ACTIVITY)
+    since = store.begin()
+    store.push(ACTIVITY, ROWS.slice(0, 150), [], since=since)
+    cluster.nodes[2].flushall()
+    with pytest.raises(StoreUnavailableError, match="emptied"):
+        store.push(ACTIVITY, ROWS.slice(150), [4], since=since)
+    assert 4 not in store.pushed(ACTIVITY)
+
+
+def test_what_the_log_lacks_is_swept_from_all_masters(store: RedisOnlineStore) -> None:
+    store.push(ACTIVITY, ROWS, [3])
+    assert sweep(store, ACTIVITY, lambda ids: ROWS.slice(0, 100)) == 200
+    assert scores(store) == [*WHOLE[:100], *([None] * 200)]
+
+
+def test_a_cluster_that_is_not_there_is_named_without_its_password() -> None:
+    store = RedisOnlineStore("redis+cluster://:secret@127.0.0.1:1,127.0.0.1:2", timeout_s=0.5)
+    with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1") as refused:
+        store.read("user", ["1"], FEATURES, NOW)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["redis+cluster://", "http+cluster://a:1", "redis+cluster://a:1/3"])
+def test_an_address_that_is_none_is_a_wrong_setting(url: str) -> None:
+    with pytest.raises(SettingsError, match="FEATURESTORE_REDIS_URL"):
+        Servers(url, timeout_s=1.0)
