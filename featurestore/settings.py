@@ -37,7 +37,9 @@ class KafkaSettings:
 class RedisSettings:
     """The online store's Redis; the queues use the same unless `queue_url` is set, which a cluster needs."""
 
-    url: str = field(default="redis://127.0.0.1:6379/0", repr=False)  # or rediss://…, redis+cluster://host:port,host:port
+    url: str = field(
+        default="redis://127.0.0.1:6379/0", repr=False
+    )  # or rediss://…, redis+cluster://host:port,host:port
     queue_url: str = field(default="", repr=False)
     timeout_s: float = 5.0
 

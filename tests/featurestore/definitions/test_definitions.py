@@ -33,8 +33,10 @@ def view(
         ),
         (
             lambda: fs.FeatureView("x", MERCHANT, PROFILES, [fs.Feature("debt", float)]),
-            ("view 'x': source 'profiles' has no column 'merchant_id', the key of entity 'merchant'; "
-            "it has user_id, income, debt, age_years"),
+            (
+                "view 'x': source 'profiles' has no column 'merchant_id', the key of entity 'merchant'; "
+                "it has user_id, income, debt, age_years"
+            ),
         ),
         (
             lambda: fs.Aggregation("clicks", "count", windows=("1w",)),

@@ -135,9 +135,11 @@ def test_every_row_is_exactly_one_of_logged_filtered_quarantined(rows: list[tupl
         (
             float,
             "debt / nullif(incom, 0)",
-            ("view 'v', feature 'f': column \"incom\" is not in source 'profiles'; did you mean 'income'?\n"
-            "    debt / nullif(incom, 0)\n"
-            "                  ^"),
+            (
+                "view 'v', feature 'f': column \"incom\" is not in source 'profiles'; did you mean 'income'?\n"
+                "    debt / nullif(incom, 0)\n"
+                "                  ^"
+            ),
         ),
         (int, "debt", "view 'v', feature 'f': the expression is DOUBLE, but BIGINT is declared"),
         (float, "debt +", "view 'v', feature 'f': Parser Error"),
