@@ -22,6 +22,9 @@ from featurestore_serving.refusals import HTTP_STATUS, RETRY_AFTER_S, Reason, Re
 from featurestore_serving.wire import parse, render, render_error
 
 TIMEOUT_HEADER = "x-timeout-ms"
+LINGER = (
+    8  # a body up to so many times too large is read and dropped, because who still sends does not read the refusal
+)
 
 _JSON = "application/json"
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
@@ -97,19 +100,23 @@ class HttpApi:
         """The whole body, unless it is too large or does not come."""
         limit = self._limits.body_bytes
         announced = request.headers.get("content-length", "")
-        if announced.isdigit() and int(announced[:20]) > limit:
+        if announced.isdigit() and int(announced[:20]) > LINGER * limit:
             raise _too_large(limit)
-        body = bytearray()
+        body, size = bytearray(), 0
         try:
             async with asyncio.timeout(self._limits.timeout_s):
                 async for part in request.stream():
-                    body += part
-                    if len(body) > limit:
+                    size += len(part)
+                    if size <= limit:
+                        body += part
+                    elif size > LINGER * limit:
                         raise _too_large(limit)
         except TimeoutError as error:
             raise RefusedError(Reason.SLOW, "the request did not come in time") from error
         except ClientDisconnect as error:
             raise RefusedError(Reason.SLOW, "the client went away") from error
+        if size > limit:
+            raise _too_large(limit)
         return bytes(body)
 
     async def _list_features(self, _: Request) -> Response:

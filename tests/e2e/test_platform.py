@@ -40,7 +40,7 @@ def readme_commands() -> list[str]:
     blocks = re.findall(r"```sh\n(.*?)```", (TREE / "README.md").read_text(), re.DOTALL)
     lines = [line.strip() for block in blocks for line in block.splitlines()]
     ours = [line for line in lines if line.startswith(("featurestore ", "dagster "))]
-    return [line for line in ours if not re.search(r" up | -f |dagster dev", line)]
+    return [line for line in ours if not re.search(r" up | -f | run |dagster dev", line)]
 
 
 @pytest.fixture(scope="module")

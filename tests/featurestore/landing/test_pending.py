@@ -111,6 +111,11 @@ def test_a_batch_larger_than_a_run_goes_alone() -> None:
     assert [len(group.waiting) for group in groups] == [1, 1]
 
 
+def test_a_run_takes_so_many_batches_however_small() -> None:
+    groups = plan(waiting(*(batch(n, rows=0) for n in range(20))))
+    assert [len(group.waiting) for group in groups] == [5, 5]
+
+
 def test_a_run_has_one_hour_and_the_oldest_hours_go_first() -> None:
     hours = [batch(1, at=T0 + timedelta(hours=h)) for h in (2, 0, 1)]
     groups = plan([Pending(one, frozenset({"v@v1"})) for one in hours])
