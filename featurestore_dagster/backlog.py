@@ -91,10 +91,9 @@ class Backlog:
             return self._targets
 
     def _refresh(self, project: Project, database: Database) -> None:
-        if not self._targets:
-            database.ensure(schema_job(project))
         self._ledger.refresh(database)
-        if not self._targets or self._ledger.epoch != self._epoch:
+        if not self._targets or self._ledger.epoch != self._epoch:  # the first look, or the database was restored
+            database.ensure(schema_job(project))
             self._covered.clear()
             self._epoch = self._ledger.epoch
             self._targets = _targets(project, self._ledger, database)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+import sqlalchemy as sql
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.legacy_storage import LegacyEventLogStorage
@@ -88,7 +89,8 @@ def reconcile(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipR
 
 
 def purge_orphans(instance: dg.DagsterInstance, now: datetime) -> int:
-    """Delete evaluations of checks whose run is gone or that never had one, and old events without a run."""
+    """Delete what `delete_run` leaves or never had a run: old evaluations of checks, but for each check's last, and old
+    events without a run."""
     storage = instance.event_log_storage
     if isinstance(storage, LegacyEventLogStorage):
         storage = storage._storage.event_log_storage  # noqa: SLF001  # there is no other way in
@@ -97,9 +99,10 @@ def purge_orphans(instance: dg.DagsterInstance, now: datetime) -> int:
     until = (now - timedelta(days=KEEP_RUNLESS_DAYS)).replace(tzinfo=None)
     checks, events = AssetCheckExecutionsTable, SqlEventLogStorageTable
     with storage.index_connection() as connection:
-        deleted = connection.execute(checks.delete().where(checks.c.create_timestamp < until)).rowcount
-        old = events.delete().where(events.c.run_id == "").where(events.c.timestamp < until)
-        return deleted + connection.execute(old).rowcount
+        last = sql.select(sql.func.max(checks.c.id)).group_by(checks.c.asset_key, checks.c.check_name)
+        evaluations = checks.delete().where(checks.c.create_timestamp < until, checks.c.id.not_in(last))
+        runless = events.delete().where(events.c.timestamp < until, events.c.run_id == "")
+        return sum(connection.execute(statement).rowcount for statement in (evaluations, runless))
 
 
 def _finished(instance: dg.DagsterInstance) -> Iterator[FinishedRun]:

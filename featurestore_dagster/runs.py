@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
+from dagster._core.execution.plan.objects import StepFailureData
+from dagster_shared.error import SerializableErrorInfo
 
 from featurestore.definitions.project import Project
 from featurestore.landing.pending import BatchGroup, Cause, Failure, LiveRun
@@ -28,6 +30,9 @@ OVERLAP = timedelta(seconds=10)  # failures are read again by so much, because t
 
 # Of its events, a run writes only warnings to the log file of its process; the UI has all of them.
 QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
+
+# Interrupted by a signal, out of memory, Dagster's own storage locked.
+_NOT_THE_ROWS = frozenset({"DagsterExecutionInterruptedError", "KeyboardInterrupt", "MemoryError", "OperationalError"})
 
 _BATCHES_AT = ("resources", "batches", "config", "batch_ids")
 
@@ -106,25 +111,40 @@ def failure(error: Exception, cause: Cause) -> dg.Failure:
     return dg.Failure(description=str(error), metadata={CAUSE: cause.value}, allow_retries=False)
 
 
+def reason_of(failed: StepFailureData) -> str:
+    """Why a step failed, in the words of whatever raised."""
+    if failed.user_failure_data is not None:
+        return failed.user_failure_data.description or ""
+    error = _root(failed)
+    return f"{error.cls_name}: {error.message.strip()}" if error else ""
+
+
 def _cause(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[Cause, str]:
     if run.status is dg.DagsterRunStatus.CANCELED:
         return Cause.INFRASTRUCTURE, "the run was cancelled"
-    failures = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE, limit=10).records
     found: dict[Cause, str] = {}
-    for record in failures:
-        data = record.event_log_entry.get_dagster_event().step_failure_data
-        said = data.user_failure_data
-        if said is None:  # an error that nobody foresaw, from a user's transform or ours: the rows bring it about
-            text = data.error.message.strip() if data.error else ""
-            found.setdefault(Cause.BATCH, text)
-        else:
-            named = said.metadata.get(CAUSE)
-            found.setdefault(Cause(str(named.value)) if named else Cause.BATCH, said.description or "")
+    for record in instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE, limit=10).records:
+        failed = record.event_log_entry.get_dagster_event().step_failure_data
+        found.setdefault(_cause_of(failed), reason_of(failed))
     # Where both happened, the services were not well: judge the batch when they are.
     for cause in (Cause.INFRASTRUCTURE, Cause.BATCH):
         if cause in found:
             return cause, found[cause]
     return Cause.UNKNOWN, "the run ended without saying why"
+
+
+def _cause_of(failed: StepFailureData) -> Cause:
+    if failed.user_failure_data is not None:
+        named = failed.user_failure_data.metadata.get(CAUSE)
+        return Cause(str(named.value)) if named else Cause.BATCH
+    # An error that nobody foresaw, of a user's transform or ours: the rows bring it about, unless its name says not.
+    error = _root(failed)
+    return Cause.INFRASTRUCTURE if error is not None and error.cls_name in _NOT_THE_ROWS else Cause.BATCH
+
+
+def _root(failed: StepFailureData) -> SerializableErrorInfo | None:
+    """The error itself, without what Dagster wraps it in."""
+    return failed.error.cause or failed.error if failed.error else None
 
 
 def _is_stillborn(record: dg.RunRecord, now: datetime) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 import dagster as dg
 
 from featurestore_dagster.names import LANE_TAG
-from featurestore_dagster.runs import batches_of
+from featurestore_dagster.runs import batches_of, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -75,12 +75,8 @@ def sensor(notify: Notify = log_alert) -> dg.SensorDefinition:
 
 def _alert(context: dg.RunFailureSensorContext) -> Alert:
     run = context.dagster_run
-    reasons = [
-        data.user_failure_data.description if data.user_failure_data else data.error.message if data.error else ""
-        for event in context.get_step_failure_events()
-        if (data := event.step_failure_data)
-    ]
-    reason = "; ".join(text.strip() for text in reasons if text) or context.failure_event.message or "no reason given"
+    reasons = [reason_of(event.step_failure_data) for event in context.get_step_failure_events()]
+    reason = "; ".join(text for text in reasons if text) or context.failure_event.message or "no reason given"
     return Alert(
         run_id=run.run_id,
         job=run.job_name,

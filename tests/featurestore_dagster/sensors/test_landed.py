@@ -4,6 +4,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -12,14 +13,15 @@ from featurestore.definitions.feature import Feature
 from featurestore.definitions.project import Project
 from featurestore.definitions.view import FeatureView
 from featurestore.online.memory import MemoryOnlineStore
+from featurestore.settings import RedisSettings, Settings
 from featurestore_dagster.names import LANE_TAG, Keys
 from featurestore_dagster.partitions import key_of
 from featurestore_dagster.runs import batches_of
 from featurestore_dagster.sensors import landed
 from featurestore_dagster.sensors.cursor import Cursor
-from featurestore_dagster.services import Services
-from featurestore_dagster.testing import land
-from tests.featurestore_dagster.platform import CLICKS, LAST, SETTINGS, USER, Down, Platform
+from featurestore_dagster.services import Services, connect
+from featurestore_dagster.testing import land, memory_resources
+from tests.featurestore_dagster.platform import CLICKS, LAST, PROJECT, SETTINGS, USER, Down, Platform
 
 NUMBER = FeatureView("number", USER, CLICKS, [Feature("page_number", int, "CAST(page AS BIGINT)")])
 
@@ -179,6 +181,14 @@ def test_a_service_that_is_down_makes_a_skip_that_says_so(platform: Platform, se
     assert not Cursor.from_json(platform.cursor, platform.now).troubles
 
 
+def test_a_platform_that_is_not_there_makes_a_skip_too(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, redis=RedisSettings(url="redis://127.0.0.1:1/0"))
+    sensor = landed.sensor(PROJECT, connect(settings))
+    result = sensor(dg.build_sensor_context(instance=instance))
+    assert isinstance(result, dg.SkipReason)
+    assert "Redis does not answer at 127.0.0.1:1" in (result.skip_message or "")
+
+
 def test_runs_that_met_an_outage_park_nothing(platform: Platform) -> None:
     platform.land("a")
     platform.land("b")
@@ -230,3 +240,16 @@ def test_an_unreadable_cursor_is_only_a_hint_lost(platform: Platform) -> None:
     platform.cursor = "of an older version"
     platform.land("a")
     assert len(platform.tick()) == 1
+
+
+def test_after_a_restore_the_ledger_is_read_anew(platform: Platform, tmp_path: Path) -> None:
+    """A restored database knows less: what it lacks is applied again."""
+    platform.land("a")
+    platform.settle()
+    restored = memory_resources(tmp_path / "restored")
+    platform.resources.update(duckdb=restored["duckdb"], database=restored["database"], online=MemoryOnlineStore())
+    platform.now += timedelta(minutes=2)
+    assert len(platform.tick()) == 1
+    platform.settle()
+    with platform.connect() as services:
+        assert len(services.backlog.ledger(platform.project, services.database).rows) == 1
