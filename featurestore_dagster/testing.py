@@ -38,6 +38,7 @@ def memory_resources(directory: Path | None = None) -> Resources:
     """The product's own landing zone and log in `directory` (by default one that goes with the process), and an online
     store in memory. The log is closed after each run; between runs `duckdb` opens the same file."""
     root = directory or _temporary()
+    root.mkdir(parents=True, exist_ok=True)
     duckdb = DuckDBResource(database=str(root / "features.duckdb"))
 
     @dg.resource

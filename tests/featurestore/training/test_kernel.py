@@ -49,8 +49,8 @@ VIEW = fs.FeatureView(
 )
 PROJECT = fs.Project((VIEW,))
 
-# Few entities and seconds, so that windows are full, and much happens on the edges of hops (1 s and 5 s), of windows and
-# of ages, or a microsecond beside them.
+# Few entities and seconds, so that windows are full, and much happens on the edges of hops (1 s and 5 s), of windows
+# and of ages, or a microsecond beside them.
 TIMES = st.builds(
     lambda seconds, beside: START + seconds * SECOND + beside,
     st.integers(0, 40),
@@ -93,7 +93,23 @@ def log_rows(draw: st.DrawFn) -> list[dict[str, Any]]:
     return rows
 
 
-SPINES = st.lists(st.tuples(st.sampled_from([1, 1, 1, 30, 4]), TIMES), max_size=15)
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[tuple[int, datetime]]]:
+    """A log and a spine; many of its times are those at which something changes."""
+    rows = draw(log_rows())
+    spine: list[tuple[int, datetime]] = []
+    for _ in range(draw(st.integers(0, 15))):
+        user, time = draw(st.sampled_from([1, 1, 1, 30, 4])), draw(TIMES)
+        if rows and draw(st.booleans()):
+            row = draw(st.sampled_from(rows))
+            time = row[draw(st.sampled_from(["event_timestamp", "created_at"]))]
+            time += (
+                draw(st.sampled_from([0, 0, 1, 10, 24, 25, 30])) * SECOND + draw(st.sampled_from([0, 0, 1, -1])) * US
+            )
+        spine.append((user, time))
+    return rows, spine
+
+
 KNOWN: st.SearchStrategy[tuple[Known, timedelta]] = st.one_of(
     st.just((None, 0 * US)),
     st.tuples(TIMES, st.just(0 * US)),
@@ -130,14 +146,14 @@ def bits(value: Any) -> Any:
 
 
 @settings(max_examples=150, deadline=None)
-@given(log_rows(), SPINES, KNOWN, st.sampled_from([63, 20]))
-@example([], [(1, START)], (None, 0 * US), 63)
-@example([], [], ("row", 0 * US), 20)
+@given(cases(), KNOWN, st.sampled_from([63, 20]))
+@example(([], [(1, START)]), (None, 0 * US), 63)
+@example(([], []), ("row", 0 * US), 20)
 def test_the_kernel_equals_the_reference(
-    rows: list[dict[str, Any]], spine: list[tuple[int, datetime]], known: tuple[Known, timedelta], key_bits: int
+    case: tuple[list[dict[str, Any]], list[tuple[int, datetime]]], known: tuple[Known, timedelta], key_bits: int
 ) -> None:
     """With 20 bits for entity and time, distances in time do not fit, as with many entities over many years."""
-    known_at, delay = known
+    (rows, spine), (known_at, delay) = case, known
     plan = plan_reads(PROJECT, [VIEW], KnownAt.of(known_at, delay))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(timeline, "_KEY_BITS", key_bits)

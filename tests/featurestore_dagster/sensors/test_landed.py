@@ -249,7 +249,6 @@ def test_after_a_restore_the_ledger_is_read_anew(platform: Platform, tmp_path: P
     restored = memory_resources(tmp_path / "restored")
     platform.resources.update(duckdb=restored["duckdb"], database=restored["database"], online=MemoryOnlineStore())
     platform.now += timedelta(minutes=2)
-    assert len(platform.tick()) == 1
     platform.settle()
     with platform.connect() as services:
         assert len(services.backlog.ledger(platform.project, services.database).rows) == 1
