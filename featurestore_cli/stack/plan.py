@@ -162,7 +162,8 @@ def _daemon(
 
 def _dagster(dagster: Dagster) -> list[Unit]:
     init = [Unit(program=dagster.init(), once=True, when_ready=dagster.initialised)] if dagster.prepare() else []
-    code = [Unit(program=server.program(dagster.project), wave=CODE) for server in dagster.code_servers]
+    made = tuple(unit.name for unit in init)  # before anything opens it: two that make it get in each other's way
+    code = [Unit(program=server.program(dagster.project), after=made, wave=CODE) for server in dagster.code_servers]
     ready = tuple(unit.name for unit in (*init, *code))
     return [
         *init,

@@ -1,4 +1,4 @@
-"""Files that are being sent. What is committed is durable and survives a crash; what lies beyond it is cut off."""
+"""Files that are being sent. What is committed is durable and survives a crash; what lies beyond it is sent again."""
 
 import errno
 import hashlib
@@ -74,7 +74,6 @@ class Appender:
         self._data, self._mark = data, mark
         self._committed_bytes = committed_bytes
         self.position = committed_bytes
-        os.ftruncate(data, committed_bytes)
         self._hash = hashlib.sha256()
         for start in range(0, committed_bytes, _READ_BYTES):
             self._hash.update(os.pread(data, min(_READ_BYTES, committed_bytes - start), start))

@@ -24,7 +24,7 @@ from featurestore.process.health import Health
 from featurestore.process.metrics import serve
 from featurestore.settings import Settings
 from ingest.columns import Door
-from ingest.kafka.assignment import Assignment
+from ingest.kafka.assignment import Assignment, Partition
 from ingest.kafka.buffer import Records
 from ingest.kafka.topics import Topics
 from ingest.metrics import IngestMetrics
@@ -43,8 +43,9 @@ _MISSING_LOOK_S = 1.0  # while a topic is missing
 class KafkaDaemon:
     """One consumer for all Kafka sources of the project; see `featurestore.process.daemon.Service`.
 
-    A partition's buffer is bounded by `batch_bytes` and one chunk. While the disk is full, Kafka does not answer or
-    more than `pending_bytes` wait to be processed, all partitions are paused: Kafka is polled, and gives nothing.
+    A partition's buffer is bounded by `batch_bytes` and one chunk, all of them together by twice that. While the disk
+    is full, Kafka does not answer or more than `pending_bytes` wait to be processed, all partitions are paused: Kafka
+    is polled, and gives nothing.
     """
 
     _consumer: Consumer
@@ -65,12 +66,16 @@ class KafkaDaemon:
         self._sources = _sources_by_topic(settings, project)
         self._decoders = {topic: JsonDecoder(Door.of(source, project)) for topic, source in self._sources.items()}
         self._subscribed: set[str] = set()
+        self._missing = set(self._sources)  # topics that were not there at the last look
         self._started = False
         self._full = False  # more waits to be processed than is allowed
         self._look_at = 0.0
 
     def start(self) -> None:
         kafka = self._settings.kafka
+        if kafka.start_at not in {"earliest", "latest"}:
+            raise SettingsError(f"FEATURESTORE_KAFKA_START_AT: {kafka.start_at!r} is neither earliest nor latest")
+        self._settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             self._consumer = Consumer(_consumer_config(self._settings), logger=log)
             admin = AdminClient({**kafka.client, "bootstrap.servers": kafka.brokers}, logger=log)
@@ -115,12 +120,16 @@ class KafkaDaemon:
             if time.monotonic() >= self._look_at:
                 self._look()
             self._assignment.place()
-            now_s = time.monotonic()
-            reading = self._assignment.reading()
-            self._assignment.land([p for p, b in reading if not b.empty and b.due_at(self._settings.ingest) <= now_s])
+            self._assignment.land(self._due())
         except TransientError as error:
             return error
         return None
+
+    def _due(self) -> list[Partition]:
+        reading, bounds = self._assignment.reading(), self._settings.ingest
+        all_due = sum(buffer.size_bytes for _, buffer in reading) >= 2 * bounds.batch_bytes
+        now_s = time.monotonic()
+        return [p for p, buffer in reading if not buffer.empty and (all_due or buffer.due_at(bounds) <= now_s)]
 
     def _look(self) -> None:
         """Subscribe to topics that have appeared, let go of recreated ones, and tell the lag."""
@@ -135,9 +144,10 @@ class KafkaDaemon:
         self._assignment.let_go_recreated(generations)
         for one, buffer in self._assignment.reading():
             _, high = self._consumer.get_watermark_offsets(one.at(), cached=True)
-            self._metrics.lag.labels(one.topic, str(one.number)).set(max(0, high - buffer.start))
-        missing = self._sources.keys() - generations.keys()
-        self._look_at = time.monotonic() + (_MISSING_LOOK_S if missing else _LOOK_S)
+            if high >= 0:  # else the client has not heard of it yet
+                self._metrics.lag.labels(one.topic, str(one.number)).set(max(0, high - buffer.start))
+        self._missing = self._sources.keys() - generations.keys()
+        self._look_at = time.monotonic() + (_MISSING_LOOK_S if self._missing else _LOOK_S)
 
     def _hold_back(self, trouble: bool) -> None:
         """Pause all partitions, or none. Kafka's queue for a paused one is emptied and read again later."""
@@ -186,11 +196,11 @@ class KafkaDaemon:
 
     def _report(self) -> None:
         partitions = list(self._assignment)
-        missing = sorted(self._sources.keys() - self._subscribed)
         if alerts := [one.alert for one in partitions if one.alert]:
             self._health.not_ready("; ".join(alerts))
-        elif missing:
-            self._health.not_ready(f"waiting for the topic {', '.join(missing)}; `featurestore up` creates it")
+        elif self._missing:
+            topics = ", ".join(sorted(self._missing))
+            self._health.not_ready(f"waiting for the topic {topics}; `featurestore up` creates it")
         elif self._sources and not self._assignment.joined:
             self._health.not_ready(f"joining the group {self._settings.name(self._settings.kafka.group, '.')}")
         elif unplaced := [str(one) for one in partitions if one.buffer is None]:

@@ -100,6 +100,33 @@ def test_settings_that_the_client_does_not_know_are_refused(settings: Settings) 
         pass
 
 
+def test_a_start_that_is_neither_end_is_refused(settings: Settings) -> None:
+    with pytest.raises(SettingsError, match="START_AT"), daemon(with_kafka(settings, start_at="now"), project("t")):
+        pass
+
+
+def test_a_topic_that_is_gone_is_missed(topic: Topic, settings: Settings) -> None:
+    topic.create()
+    with daemon(settings, project(topic.name)) as service:
+        service.until_ready()
+        topic.delete()
+        service.until(lambda: "waiting for the topic" in service.health.note)
+
+
+def test_all_partitions_together_are_bounded(topic: Topic, settings: Settings) -> None:
+    topic.create(partitions=4)
+    topic.send_numbers(8_000)
+    with daemon(with_ingest(settings, batch_age_s=3600.0, batch_bytes=100_000), project(topic.name)) as service:
+        held: list[int] = []
+
+        def landed_most() -> bool:
+            held.append(sum(buffer.size_bytes for _, buffer in service.service._assignment.reading()))
+            return rows_in(settings) >= 4_000
+
+        service.until(landed_most)
+    assert max(held) < 2 * 100_000 + 4_000 * 60  # one chunk on top
+
+
 def test_a_restart_goes_on_where_it_was(topic: Topic, settings: Settings) -> None:
     topic.create()
     for start in (0, 100, 200):
@@ -205,7 +232,8 @@ def test_the_newer_group_protocol_works_too(topic: Topic, settings: Settings) ->
     assert_chained(settings)
 
 
-def test_a_topic_that_is_created_again_is_another_generation(topic: Topic, settings: Settings) -> None:
+@pytest.mark.parametrize("count", [3, 10, 25])
+def test_a_topic_that_is_created_again_is_another_generation(topic: Topic, settings: Settings, count: int) -> None:
     topic.create()
     topic.send_numbers(10)
     with daemon(settings, project(topic.name)) as service:
@@ -213,12 +241,12 @@ def test_a_topic_that_is_created_again_is_another_generation(topic: Topic, setti
 
         topic.delete()
         topic.create()
-        topic.send_numbers(25, 100)
+        topic.send_numbers(count, 100)
 
-        service.until(lambda: rows_in(settings) == 35, within_s=60)
+        service.until(lambda: rows_in(settings) == 10 + count, within_s=60)
         service.until_ready()
     assert len({batch.chain for batch in landed(settings)}) == 2
-    assert sorted(numbers(settings)) == [*range(10), *range(100, 125)]
+    assert sorted(numbers(settings)) == [*range(10), *range(100, 100 + count)]
     assert_chained(settings)
 
 
@@ -269,6 +297,24 @@ def test_what_retention_took_while_reading_is_a_gap(topic: Topic, settings: Sett
     gaps = sum(batch.absent_rows for batch in landed(settings))
     assert gaps > 0
     assert rows_in(settings) + gaps == 110
+    assert_chained(settings)
+
+
+def test_what_was_taken_before_retention_overtook_is_landed(topic: Topic, settings: Settings) -> None:
+    topic.create()
+    slow = with_kafka(settings, client={"queued.min.messages": "1", "fetch.message.max.bytes": "200"})
+    with daemon(with_ingest(slow, batch_age_s=3600.0), project(topic.name)) as service:
+        service.until_ready()
+        topic.send_numbers(10)
+        assignment = service.service._assignment
+        service.until(lambda: sum(buffer.records for _, buffer in assignment.reading()) == 10)
+        service.service._hold_back(trouble=True)
+        topic.send_numbers(100, 10)
+        topic.admin.delete_records([TopicPartition(topic.name, 0, 90)])[TopicPartition(topic.name, 0, 90)].result(15)
+
+        service.until(lambda: sum(buffer.records for _, buffer in assignment.reading()) == 20)
+        service.service.drain()
+    assert numbers(settings) == [*range(10), *range(90, 110)]
     assert_chained(settings)
 
 
