@@ -75,8 +75,11 @@ def prepared_rows(view: FeatureView, table: pa.Table) -> pa.Table:
         rows = rows.append_column(view.source.timestamp, rows["event_timestamp"])
     if view.transform is None:
         return rows
-    transformed = view.transform(rows)
     where = f"view {view.name!r}, transform {getattr(view.transform, '__name__', '?')}"
+    try:
+        transformed = view.transform(rows)
+    except Exception as error:  # the user's code: whatever it raises is said with its place
+        raise TerminalError(f"{where}: {type(error).__name__}: {error}") from error
     if transformed.num_rows != rows.num_rows or not transformed.column("sequence").equals(rows["sequence"]):
         raise TerminalError(f"{where}: a transform adds columns; it must keep the rows and their order")
     return transformed

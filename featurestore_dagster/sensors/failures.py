@@ -63,7 +63,7 @@ def sensor(notify: Notify = log_alert) -> dg.SensorDefinition:
 
     @dg.run_failure_sensor(
         name="failed_runs",
-        minimum_interval_seconds=30,
+        minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Tells about failed runs: in the log, or to a webhook.",
     )

@@ -26,7 +26,7 @@ def sensor(project: Project, connect: Connect, keys: Keys = PLAIN) -> dg.SensorD
     @dg.sensor(
         name="online_lost",
         target=dg.define_asset_job(JOB, selection=[rebuild_key(keys)], description="The log → the online store."),
-        minimum_interval_seconds=30,
+        minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Requests a rebuild of the online store when Redis has lost its content.",
     )

@@ -105,6 +105,12 @@ def test_a_transform_that_drops_rows_is_refused() -> None:
         apply(view, {"user_id": 1, "action": "click", "amount": None})
 
 
+def test_a_transform_that_fails_is_named() -> None:
+    view = fs.FeatureView("v", USER, USER_EVENTS, [fs.Feature("action", str)], transform=lambda rows: rows["gone"])
+    with pytest.raises(TerminalError, match=r"view 'v', transform <lambda>: KeyError: .*gone"):
+        apply(view, {"user_id": 1, "action": "click", "amount": None})
+
+
 def test_an_expression_that_fails_on_a_row_is_named() -> None:
     view = fs.FeatureView("v", USER, USER_EVENTS, [fs.Feature("number", int, "CAST(action AS BIGINT)")])
     with pytest.raises(TerminalError, match=r"view 'v': Conversion Error.*click"):
