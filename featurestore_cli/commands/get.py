@@ -3,13 +3,12 @@
 import argparse
 from datetime import UTC, datetime
 
-from featurestore.offline.newest import recent_entity_ids
-
 from featurestore.definitions.entity import Entity
 from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.project import Project, load_project
 from featurestore.definitions.view import FeatureView
 from featurestore.errors import TerminalError
+from featurestore.offline.newest import recent_entity_ids
 from featurestore.settings import Settings
 from featurestore.store import Keys, OnlineRow, connect
 from featurestore_cli.output import age, complain, emit, say, table, text

@@ -3,7 +3,6 @@
 import argparse
 
 from featurestore.database.client import QueueDatabase
-
 from featurestore.settings import Settings
 from featurestore_cli.output import emit, table
 

@@ -122,9 +122,10 @@ def test_the_second_signal_leaves_at_once() -> None:
 
 
 def test_an_error_ends_the_process_with_one_line() -> None:
-    process = started("fail")
-    out, errors = process.communicate(timeout=20)
-    assert (process.returncode, out, errors) == (1, "stopped\n", "it cannot work\n")
+    done = subprocess.run(
+        [sys.executable, "-c", PROCESS, "fail"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "started\nstopped\n", "it cannot work\n")
 
 
 def test_metrics_and_health_are_served_on_loopback() -> None:
