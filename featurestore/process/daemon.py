@@ -110,7 +110,9 @@ def run_until_signalled(daemon: Daemon) -> int:
         loop = pool.submit(daemon.run)
         loop.add_done_callback(lambda _: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM))
         while not loop.done():
-            if signal.sigtimedwait(STOP_SIGNALS, 5.0) is None or loop.done():
+            info = signal.sigtimedwait(STOP_SIGNALS, 5.0)
+            # After a SIGSTOP that outlasted the wait, Python 3.11 returns something that is no signal of ours.
+            if info is None or info.si_signo not in STOP_SIGNALS or loop.done():
                 continue
             signals_seen += 1
             if signals_seen > 1:

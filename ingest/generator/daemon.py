@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from featurestore.process import logs
 from featurestore.process.daemon import Daemon, run_until_signalled
 from featurestore.process.health import Health
 from featurestore.process.metrics import serve
@@ -75,7 +74,6 @@ class GeneratorDaemon:
 
 def main(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT, or until all that was asked for is sent."""
-    logs.configure(settings.log_level)
     registry, health = CollectorRegistry(), Health()
     ProcessCollector(registry=registry)
     service = GeneratorDaemon(settings, health=health, registry=registry)

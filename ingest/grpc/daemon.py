@@ -16,7 +16,6 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from featurestore.definitions.project import Project, load_project
 from featurestore.errors import FeatureStoreError, TerminalError
 from featurestore.landing.zone import LandingZone
-from featurestore.process import logs
 from featurestore.process.daemon import Daemon, run_until_signalled
 from featurestore.process.health import Health
 from featurestore.process.metrics import serve
@@ -216,7 +215,6 @@ def _receipt(status: Status) -> pb.Receipt:
 
 def main(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; calls under way are finished."""
-    logs.configure(settings.log_level)
     registry, health = CollectorRegistry(), Health()
     ProcessCollector(registry=registry)
     service = GrpcDaemon(settings, load_project(settings.project), health=health, registry=registry)

@@ -18,7 +18,6 @@ from featurestore.definitions.project import Project, load_project
 from featurestore.definitions.source import KafkaSource, Source
 from featurestore.errors import DefinitionError, SettingsError, TerminalError, TransientError
 from featurestore.landing.zone import LandingZone, utc_now
-from featurestore.process import logs
 from featurestore.process.daemon import Daemon, run_until_signalled
 from featurestore.process.health import Health
 from featurestore.process.metrics import serve
@@ -252,7 +251,6 @@ def _consumer_config(settings: Settings) -> dict[str, Any]:
 
 def main(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; what was taken is landed before it ends."""
-    logs.configure(settings.log_level)
     registry, health = CollectorRegistry(), Health()
     ProcessCollector(registry=registry)
     service = KafkaDaemon(settings, load_project(settings.project), health=health, registry=registry)

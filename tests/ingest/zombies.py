@@ -23,6 +23,7 @@ import pytest
 import featurestore as fs
 from featurestore.landing import dead_letters, parquet, publish
 from featurestore.landing.disk import fsync_directory
+from featurestore.process.logs import configure
 from featurestore.settings import Settings
 from ingest.kafka.daemon import main
 from tests.ingest.kafka.conftest import project
@@ -160,4 +161,5 @@ def rename(temporary: Path, final: Path) -> bool:
 if __name__ == "__main__":
     if sys.argv[1] == "rename":
         publish.create_exclusively = rename
+    configure("INFO")
     sys.exit(main(Settings.from_env(ENV)))

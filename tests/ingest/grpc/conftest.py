@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -13,6 +14,7 @@ from featurestore.landing.zone import LandingZone
 from featurestore.process.health import Health
 from featurestore.settings import GrpcSettings, IngestSettings, Settings
 from ingest.grpc.daemon import GrpcDaemon
+from ingest.pb import ingest_pb2_grpc as pb_grpc
 
 USER = fs.Entity("user", key="user_id")
 PROFILES = fs.UploadSource(
@@ -63,3 +65,9 @@ def address(settings: Settings) -> Generator[str]:
 
 def with_grpc(settings: Settings, **changes: object) -> Settings:
     return replace(settings, grpc=replace(settings.grpc, **changes))
+
+
+@pytest.fixture
+def stub(address: str) -> Generator[pb_grpc.IngestStub]:
+    with grpc.insecure_channel(address) as channel:
+        yield pb_grpc.IngestStub(channel)
