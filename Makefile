@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.setup-done
 
-.PHONY: help up down test check setup proto lock bench clean
+.PHONY: help up down test soak check setup proto lock bench clean
 
 help:  ## this text
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -17,7 +17,11 @@ down:  ## stop what `featurestore up -d` started
 	@$(BIN)/featurestore down
 
 test: setup  ## set up and run every test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not e2e"
+	@$(BIN)/python -m pytest -m e2e
+
+soak: setup  ## hours of faults: FEATURESTORE_SOAK_S=3600 make soak
+	@$(BIN)/python -m pytest --soak --timeout 0
 
 check: setup  ## style, types, layers, generated code, lock file
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .

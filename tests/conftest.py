@@ -5,7 +5,23 @@ from collections.abc import Generator
 import pytest
 import redis
 
-from tests.services import Azurite, Kafka, Redis, azurite_process, kafka_broker, redis_process
+from tests.services import ENV, Azurite, Kafka, Redis, azurite_process, kafka_broker, redis_process
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="run the soak tests, and only them")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Soak tests run when asked for; tests of kind `system` where the machine is said to be prepared for them."""
+    soak = config.getoption("--soak")
+    config.hook.pytest_deselected(items=[item for item in items if ("soak" in item.keywords) is not soak])
+    items[:] = [item for item in items if ("soak" in item.keywords) == soak]
+    if ENV.get("FEATURESTORE_TEST_SYSTEM") != "1":
+        skip = pytest.mark.skip(reason="needs root or Debian packages (FEATURESTORE_TEST_SYSTEM=1, see .ci/run)")
+        for item in items:
+            if "system" in item.keywords:
+                item.add_marker(skip)
 
 
 @pytest.fixture(scope="session")
