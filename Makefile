@@ -20,7 +20,7 @@ test: setup  ## set up and run every test
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not e2e"
 	@$(BIN)/python -m pytest -m e2e
 
-soak: setup  ## hours of faults: FEATURESTORE_SOAK_S=3600 make soak
+soak: setup  ## hours of faults: SOAK_S=3600 make soak
 	@$(BIN)/python -m pytest --soak --timeout 0
 
 check: setup  ## style, types, layers, generated code, lock file

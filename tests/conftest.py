@@ -17,8 +17,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     soak = config.getoption("--soak")
     config.hook.pytest_deselected(items=[item for item in items if ("soak" in item.keywords) is not soak])
     items[:] = [item for item in items if ("soak" in item.keywords) == soak]
-    if ENV.get("FEATURESTORE_TEST_SYSTEM") != "1":
-        skip = pytest.mark.skip(reason="needs root or Debian packages (FEATURESTORE_TEST_SYSTEM=1, see .ci/run)")
+    if ENV.get("TEST_SYSTEM") != "1":
+        skip = pytest.mark.skip(reason="needs root or Debian packages (TEST_SYSTEM=1, see .ci/run)")
         for item in items:
             if "system" in item.keywords:
                 item.add_marker(skip)
