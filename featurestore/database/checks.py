@@ -56,7 +56,7 @@ def _conform(table: pa.Table, columns: Mapping[str, str], required: frozenset[st
         if column.null_count and (name in required or name == LINE):
             raise JobRefusedError(f"{where}: column {name!r} has {column.null_count} NULLs; it must have none")
         conformed[name] = _cast(column, dtype, f"{where}: column {name!r}")
-    return pa.table(conformed)
+    return pa.Table.from_pydict(conformed)
 
 
 def _cast(column: pa.ChunkedArray, dtype: str, where: str) -> pa.ChunkedArray:

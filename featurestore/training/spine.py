@@ -143,7 +143,7 @@ def _entities(table: pa.Table, key: tuple[str, ...]) -> Entities:
         ids = columns[key[0]].cast(pa.string())  # what SQL's cast does, without a database
     else:
         sql = f"SELECT {entity_id_sql(key)} AS entity_id FROM spine"
-        ids = run_sql(sql, name="spine", table=pa.table(columns)).column("entity_id")
+        ids = run_sql(sql, name="spine", table=pa.Table.from_pydict(columns)).column("entity_id")
     encoded = cast(pa.DictionaryArray, ids.combine_chunks().dictionary_encode())
     return Entities(encoded.dictionary.cast(pa.string()), encoded.indices.to_numpy().astype(np.int64))
 

@@ -87,7 +87,7 @@ def derive(what: Derivation, columns: Sequence[pa.Array | pa.ChunkedArray]) -> p
         TerminalError: an expression fails on these values; the message names the view and the feature and says why.
     """
     given = zip(what.inputs, columns, strict=True)
-    table = pa.table({one.name: _cast(what, one, column) for one, column in given})
+    table = pa.Table.from_pydict({one.name: _cast(what, one, column) for one, column in given})
     try:
         return run_sql(what.sql, name="inputs", table=table)
     except duckdb.Error as error:

@@ -94,7 +94,7 @@ def _with_head(features: pa.Table, view: FeatureView, batch: Batch) -> pa.Table:
         "tie": constant(tie(batch.batch_id)),
     }
     columns = {name: brought[name] if name in brought else features[name] for name in HEAD}
-    return pa.table({**columns, **{column.name: features[column.name] for column in view.columns}})
+    return pa.Table.from_pydict({**columns, **{column.name: features[column.name] for column in view.columns}})
 
 
 def _quarantined(
@@ -114,7 +114,7 @@ def _quarantined(
         reasons.append("; ".join(failed))
     rows = table.take(pa.array(places, pa.int64()))
     texts = [msgspec.json.encode(row).decode() for row in rows.drop_columns(["sequence"]).to_pylist()]
-    return pa.table(
+    return pa.Table.from_pydict(
         {"sequence": rows["sequence"], "event_timestamp": rows["event_timestamp"], "reason": reasons, "row": texts},
         schema=QUARANTINE,
     )
