@@ -50,10 +50,11 @@ class RedisSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AzureSettings:
-    """The blob container that holds the models."""
+    """The blob containers: of the models, and of the landing zone if it shall not lie on the local disk."""
 
     connection_string: str = field(default="", repr=False)
     container: str = "ai-models"
+    landing_container: str = ""  # empty = the landing zone lies on the disk, below the data directory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

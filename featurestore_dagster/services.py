@@ -2,21 +2,23 @@
 
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from featurestore.database.client import Database, QueueDatabase
 from featurestore.errors import SettingsError
+from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone
 from featurestore.models.history import Scan
 from featurestore.models.metadata import Artifact
 from featurestore.models.publish import ModelStore
 from featurestore.online.redis_store import RedisOnlineStore
 from featurestore.online.store import OnlineStore
-from featurestore.settings import Settings
+from featurestore.settings import AzureSettings, Settings
 from featurestore_dagster.backlog import Backlog
+
+_zones: dict[tuple[Path, AzureSettings, str], LandingZone] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,9 @@ def connect(settings: Settings) -> Connect:
 
 def landing_zone(settings: Settings) -> LandingZone:
     """One per process, so that the footer of a landed file is read once."""
-    return _landing_zone(settings.landing_dir.absolute())
+    home = settings.data_dir.absolute()
+    key = (home, settings.azure, settings.namespace)
+    return _zones.get(key) or _zones.setdefault(key, LandingZone(open_storage(replace(settings, data_dir=home))))
 
 
 def open_database(settings: Settings) -> QueueDatabase:
@@ -82,8 +86,3 @@ def open_blobs(settings: Settings) -> Blobs:
     from featurestore.models.blobs import ModelBlobs  # here, because runs of features do not need Azure's client
 
     return ModelBlobs(settings.azure.connection_string, settings.name(settings.azure.container, "-"))
-
-
-@cache
-def _landing_zone(root: Path) -> LandingZone:
-    return LandingZone(root)

@@ -96,7 +96,7 @@ def land(
         now=lambda: created_at or datetime.now(UTC),
     )
     if not isinstance(published, Published):
-        raise TypeError(f"another process lands in {zone.root}")
+        raise TypeError(f"another process lands in {zone.storage.address}")
     return published.batch
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 
 from featurestore.landing import parquet
+from featurestore.landing.storage import Storage
 
 SCHEMA = pa.schema(
     [
@@ -29,17 +29,24 @@ class DeadLetter:
     key: bytes | None = None
 
 
-def write(path: Path, dead: Sequence[DeadLetter]) -> None:
-    """Write and fsync a file of dead letters; it counts only once a landed file or manifest names it."""
+def write(storage: Storage, path: str, dead: Sequence[DeadLetter]) -> None:
+    """Write a file of dead letters, durable; it counts only once a landed file or manifest names it."""
     columns = {
         "sequence": [one.sequence for one in dead],
         "reason": [one.reason for one in dead],
         "raw": [one.raw for one in dead],
         "key": [one.key for one in dead],
     }
-    parquet.write(path, pa.table(columns, schema=SCHEMA), {"rows": len(dead)})
+    with storage.writing(path) as file:
+        parquet.write(file, pa.table(columns, schema=SCHEMA), {"rows": len(dead)})
+        storage.create(file, path)
 
 
-def read(path: Path) -> list[DeadLetter]:
-    table = parquet.read(path, parquet.read_metadata(path)["digest"])
-    return [DeadLetter(**row) for row in table.to_pylist()]
+def read(storage: Storage, path: str) -> list[DeadLetter]:
+    """The dead letters of a file.
+
+    Raises:
+        CorruptFileError: it is not the file that was written.
+    """
+    with storage.open(path) as file:
+        return [DeadLetter(**row) for row in parquet.read(file, f"{storage.address}/{path}").to_pylist()]

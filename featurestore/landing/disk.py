@@ -2,19 +2,95 @@
 
 import errno
 import os
+import time
 import uuid
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from featurestore.errors import NoSpaceError
 
 TEMPORARY = ".tmp"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_SETTLED_NS = 2_000_000_000
+
+
+class DiskStorage:
+    """Files below `root`; see featurestore.landing.storage.Storage."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def address(self) -> str:
+        return str(self.root)
+
+    def directories(self, directory: str = "") -> list[str]:
+        try:
+            with os.scandir(self.root / directory) as entries:
+                return sorted(entry.name for entry in entries if entry.is_dir())
+        except FileNotFoundError:
+            return []
+
+    def names(self, directory: str) -> list[str]:
+        try:
+            with os.scandir(self.root / directory) as entries:
+                return [entry.name for entry in entries if not entry.is_dir()]
+        except FileNotFoundError:
+            return []
+
+    def state(self, directory: str) -> int | None:
+        """The time of its last change.
+
+        A change within the clock's grain of the last one leaves the same time: only what has settled is told.
+        """
+        try:
+            changed_ns = (self.root / directory).stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+        return changed_ns if time.time_ns() - changed_ns > _SETTLED_NS else None
+
+    def settle(self, directory: str) -> None:
+        fsync_directory(self.root / directory)
+
+    def open(self, path: str) -> BinaryIO:
+        return (self.root / path).open("rb")
+
+    @contextmanager
+    def writing(self, path: str) -> Generator[BinaryIO]:
+        final = self.root / path
+        temporary = final.with_name(f".{final.name.partition('.')[0]}.{uuid.uuid4().hex}{TEMPORARY}")
+        try:
+            make_directories(final.parent, self.root)
+            with temporary.open("w+b") as file:
+                yield file
+        except OSError as error:
+            if error.errno in _FULL:
+                raise NoSpaceError(f"no space left on the disk of {final.parent}") from error
+            raise
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def create(self, file: BinaryIO, path: str) -> bool:
+        """Unlike rename, link never replaces what is there."""
+        file.flush()
+        os.fsync(file.fileno())
+        final = self.root / path
+        try:
+            os.link(file.name, final)
+        except FileExistsError:
+            return False
+        os.unlink(file.name)  # noqa: PTH108  # as link had it
+        fsync_directory(final.parent)
+        return True
+
+    def remove(self, path: str) -> None:
+        (self.root / path).unlink(missing_ok=True)
 
 
 def fsync_directory(path: Path) -> None:
-    """Make the names in a directory durable; who believes a listing does this first."""
+    """Make the names in a directory durable."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -28,39 +104,3 @@ def make_directories(path: Path, root: Path) -> None:
     for level in reversed(missing):
         level.mkdir(mode=0o700, parents=True, exist_ok=True)
         fsync_directory(level.parent)
-
-
-@contextmanager
-def writing(directory: Path, stem: str) -> Generator[Path]:
-    """A temporary file in `directory`, gone at the end unless it was renamed; a full disk is a NoSpaceError."""
-    temporary = directory / f".{stem}.{uuid.uuid4().hex}{TEMPORARY}"
-    try:
-        yield temporary
-    except OSError as error:
-        if error.errno in _FULL:
-            raise NoSpaceError(f"no space left on the disk of {directory}") from error
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def fsync_file(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def create_exclusively(temporary: Path, final: Path) -> bool:
-    """Give a finished, fsynced file its name, unless the name is taken; durable when it returns.
-
-    Returns whether the name was free. Unlike rename, link never replaces what is there.
-    """
-    try:
-        os.link(temporary, final)
-    except FileExistsError:
-        return False
-    temporary.unlink()
-    fsync_directory(final.parent)
-    return True

@@ -1,10 +1,15 @@
-"""Landed Parquet: one digest that covers every byte of the file, and page checksums for other readers."""
+"""Landed Parquet: one digest that covers every byte of the file, and page checksums for other readers.
+
+The footer carries the metadata with a seal: the digest of the file, and a checksum of the metadata itself, so that a
+listing, which reads no more than the footer, does not believe a flipped bit either.
+"""
 
 import hashlib
+import io
 import os
+import zlib
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import pyarrow as pa
@@ -14,18 +19,19 @@ from featurestore.errors import CorruptFileError, FormatError
 
 FORMAT = 1
 _KEY = b"featurestore"
-_UNSET = "0" * 64  # stands where the digest will stand while the digest is taken
+_DIGEST, _SEAL = 64, 72  # hexadecimal digits of the digest alone, and with the checksum
+_UNSET = "0" * _SEAL  # stands where the seal will stand while the digest is taken
 _CHUNK_BYTES = 1 << 20
 _FOOTER_SEARCH_BYTES = 1 << 20  # the metadata stands within the footer, at the end of the file
 
 
-def write(path: Path, table: pa.Table, metadata: Mapping[str, Any]) -> str:
-    """Write and fsync a whole file; return the digest that its footer carries."""
+def write(file: BinaryIO, table: pa.Table, metadata: Mapping[str, Any]) -> str:
+    """Write a whole file into an empty one; return the digest that its footer carries."""
     names = {field.name for field in table.schema}
     deltas = {name: "DELTA_BINARY_PACKED" for name in ("sequence", "event_timestamp") if name in names}
     texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
     writer = pq.ParquetWriter(
-        path,
+        file,
         table.schema,
         compression="zstd",
         compression_level=1,
@@ -33,71 +39,78 @@ def write(path: Path, table: pa.Table, metadata: Mapping[str, Any]) -> str:
         column_encoding=deltas or None,
         write_page_checksum=True,
     )
+    text = msgspec.json.encode({"format": FORMAT, **metadata, "seal": _UNSET})
     with writer:
         writer.write_table(table)
-        text = msgspec.json.encode({"format": FORMAT, **metadata, "digest": _UNSET}).decode()
-        writer.add_key_value_metadata({_KEY.decode(): text})
-    return _seal(path)
+        writer.add_key_value_metadata({_KEY.decode(): text.decode()})
+    file.flush()
+    return _seal(file, text)
 
 
-def _seal(path: Path) -> str:
-    """Put the digest of the file (with zeros in the digest's place) into its place."""
-    with path.open("r+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        place = _place_of(file.fileno(), size, _UNSET)
-        if place is None:
-            raise CorruptFileError(f"{path}: the footer has no place for a digest")
-        digest = _digest(file.fileno(), size, place)
-        os.pwrite(file.fileno(), digest.encode(), place)
-        os.fsync(file.fileno())
-    return digest
+def _seal(file: BinaryIO, text: bytes) -> str:
+    """Put the digest of the file (with zeros in the seal's place) and the checksum of the metadata into their place."""
+    handle, size = file.fileno(), file.seek(0, os.SEEK_END)
+    start = max(0, size - _FOOTER_SEARCH_BYTES)
+    place = _place_of(os.pread(handle, size - start, start), _UNSET)
+    if place is None:
+        raise CorruptFileError("the footer has no place for a digest")
+    place += start
+    digest = hashlib.sha256()
+    for chunk_start in range(0, size, _CHUNK_BYTES):
+        digest.update(os.pread(handle, _CHUNK_BYTES, chunk_start))  # the zeros are there already
+    os.pwrite(handle, f"{digest.hexdigest()}{_checksum(text, digest.hexdigest())}".encode(), place)
+    return digest.hexdigest()
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
-    """What the file says of itself.
+def read_metadata(file: BinaryIO, name: str) -> dict[str, Any]:
+    """What a file says of itself, from its footer alone; `name` is for messages.
 
     Raises:
         CorruptFileError: it is not a landed file, or damaged.
         FormatError: a newer version wrote it.
     """
     try:
-        metadata: dict[str, Any] = msgspec.json.decode((pq.read_metadata(path).metadata or {})[_KEY])
-    except (pa.ArrowException, OSError, KeyError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise CorruptFileError(f"{path} is not a landed file: {error}") from error
+        text = (pq.read_metadata(file).metadata or {})[_KEY]  # pyright: ignore[reportArgumentType]  # files will do
+        metadata: dict[str, Any] = msgspec.json.decode(text)
+        seal = str(metadata.pop("seal"))
+        metadata["digest"] = seal[:_DIGEST]
+    except (pa.ArrowException, OSError, KeyError, AttributeError, TypeError, ValueError) as error:
+        raise CorruptFileError(f"{name} is not a landed file, or damaged: {error}") from error
+    if seal[_DIGEST:] != _checksum(text.replace(seal.encode(), _UNSET.encode()), metadata["digest"]):
+        raise CorruptFileError(f"{name} is damaged: what it says of itself does not have its checksum")
     if metadata["format"] > FORMAT:
-        raise FormatError(f"{path} has format {metadata['format']}, this version reads up to {FORMAT}; upgrade it")
+        raise FormatError(f"{name} has format {metadata['format']}, this version reads up to {FORMAT}; upgrade it")
     return metadata
 
 
-def read(path: Path, digest: str) -> pa.Table:
-    """The rows of a landed file, after comparing every byte with `digest`.
+def read(file: BinaryIO, name: str, digest: str = "") -> pa.Table:
+    """The rows of a landed file, after comparing every byte with `digest` (by default its own); `name` is for messages.
 
     Raises:
         CorruptFileError: it is not the file that was written.
     """
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        place = _place_of(file.fileno(), size, digest)
-        if place is None or _digest(file.fileno(), size, place) != digest:
-            raise CorruptFileError(f"{path} is damaged: its bytes do not have the digest {digest[:12]}…")
-    return pq.ParquetFile(path).read()  # read_table would make columns of directories called name=value
+    data = file.read()
+    said = read_metadata(io.BytesIO(data), name)["digest"]
+    place = _place_of(data, said)
+    if said != (digest or said) or place is None or _digest_of(data, place) != said:
+        raise CorruptFileError(f"{name} is damaged: its bytes do not have the digest {(digest or said)[:12]}…")
+    return pq.ParquetFile(pa.BufferReader(data)).read()
 
 
-def _place_of(handle: int, size: int, text: str) -> int | None:
-    start = max(0, size - _FOOTER_SEARCH_BYTES)
-    found = os.pread(handle, size - start, start).rfind(f'"digest":"{text}"'.encode())
-    return None if found < 0 else start + found + len('"digest":"')
+def _place_of(data: bytes, seal: str) -> int | None:
+    """Where the seal that begins like this stands."""
+    found = data.rfind(b'"seal":"' + seal.encode())
+    return None if found < 0 else found + len('"seal":"')
 
 
-def _digest(handle: int, size: int, place: int) -> str:
-    digest = hashlib.sha256()
-    for start in range(0, size, _CHUNK_BYTES):
-        chunk = os.pread(handle, _CHUNK_BYTES, start)
-        if start <= place + 64 and place < start + len(chunk):
-            chunk = bytearray(chunk)
-            for index in range(max(place, start) - start, min(place + 64, start + len(chunk)) - start):
-                chunk[index] = ord("0")
-        digest.update(chunk)
+def _digest_of(data: bytes, place: int) -> str:
+    view = memoryview(data)
+    digest = hashlib.sha256(view[:place])
+    digest.update(_UNSET.encode())
+    digest.update(view[place + _SEAL :])
     return digest.hexdigest()
+
+
+def _checksum(text: bytes, digest: str) -> str:
+    """Of the metadata, with zeros in the seal's place, and of the digest."""
+    return f"{zlib.crc32(digest.encode(), zlib.crc32(text)):08x}"

@@ -5,17 +5,18 @@ one topic) read the same tail and try to create the same name; one wins, the oth
 name, or with rename, each of them would land the same records.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
+from uuid import uuid4
 
 import pyarrow as pa
 
 from featurestore.landing import dead_letters, parquet
 from featurestore.landing.batch import MICROSECOND, Batch, time_range
 from featurestore.landing.dead_letters import DeadLetter
-from featurestore.landing.disk import create_exclusively, fsync_directory, make_directories, writing
+from featurestore.landing.storage import Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def file_name(start: int) -> str:
 
 
 def publish(
-    root: Path,
+    storage: Storage,
     chain: str,
     table: pa.Table,
     *,
@@ -58,15 +59,14 @@ def publish(
     """Land `table` and its dead letters as the batch [start, end) of `chain`; durable when it returns.
 
     Raises:
-        NoSpaceError: the disk is full; nothing became visible.
+        TransientError: the disk is full, or the storage does not answer; nothing became visible.
     """
-    directory = root / chain
-    make_directories(directory, root)
-    dead_name = _write_dead_letters(directory, start, dead) if dead else ""
+    dead_name = f"{start:020d}.{uuid4().hex}{dead_letters.SUFFIX}" if dead else ""
+    if dead:  # under a name of their own; they count once the batch names them
+        dead_letters.write(storage, f"{chain}/{dead_name}", dead)
     first, last = time_range(table)
-    final = directory / file_name(start)
     batch = Batch(
-        batch_id=f"{chain}/{final.name}",
+        batch_id=f"{chain}/{file_name(start)}",
         source=source,
         start=start,
         end=end,
@@ -81,30 +81,26 @@ def publish(
         bytes=0,
         dead_letters=dead_name,
     )
-    with writing(directory, f"{start:020d}") as temporary:
-        digest = parquet.write(temporary, table, batch.to_metadata())
-        size_bytes = temporary.stat().st_size
-        if create_exclusively(temporary, final):
+    with storage.writing(batch.batch_id) as file:
+        digest = parquet.write(file, table, batch.to_metadata())
+        size_bytes = file.seek(0, os.SEEK_END)
+        if storage.create(file, batch.batch_id):
             return Published(replace(batch, digest=digest, bytes=size_bytes))
-    winner = read_batch(root, batch.batch_id)
+    winner = read_batch(storage, batch.batch_id)
     if winner.digest == digest:  # our own write, whose answer was lost
         return Published(winner)
     if dead_name:
-        (directory / dead_name).unlink(missing_ok=True)
+        storage.remove(f"{chain}/{dead_name}")
     return Fenced(winner)
 
 
-def _write_dead_letters(directory: Path, start: int, dead: Sequence[DeadLetter]) -> str:
-    """Write them under a name of their own, durable; they count once the batch names them."""
-    with writing(directory, f"{start:020d}") as temporary:
-        dead_letters.write(temporary, dead)
-        name = f"{start:020d}.{temporary.suffixes[-2].removeprefix('.')}{dead_letters.SUFFIX}"
-        temporary.rename(directory / name)
-    fsync_directory(directory)
-    return name
+def read_batch(storage: Storage, batch_id: str) -> Batch:
+    """The batch of a landed file, from its footer.
 
-
-def read_batch(root: Path, batch_id: str) -> Batch:
-    """The batch of a landed file, from its footer."""
-    path = root / batch_id
-    return Batch.from_metadata(batch_id, parquet.read_metadata(path), size_bytes=path.stat().st_size)
+    Raises:
+        CorruptFileError, FormatError: it cannot be read.
+        FileNotFoundError: there is no such file.
+    """
+    with storage.open(batch_id) as file:
+        metadata = parquet.read_metadata(file, f"{storage.address}/{batch_id}")
+        return Batch.from_metadata(batch_id, metadata, size_bytes=file.seek(0, os.SEEK_END))

@@ -3,9 +3,10 @@
 Landing and cancelling create the same name, so that only one of them wins; parts are removed only after a cancel won.
 """
 
+import os
+import zlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
@@ -16,14 +17,8 @@ from featurestore.errors import CorruptFileError, FormatError, TerminalError
 from featurestore.landing import dead_letters, parquet
 from featurestore.landing.batch import Batch, from_micros, time_range, to_micros
 from featurestore.landing.dead_letters import DeadLetter
-from featurestore.landing.disk import (
-    TEMPORARY,
-    create_exclusively,
-    fsync_directory,
-    fsync_file,
-    make_directories,
-    writing,
-)
+from featurestore.landing.disk import TEMPORARY
+from featurestore.landing.storage import Storage
 
 MANIFEST = "manifest.json"
 
@@ -79,42 +74,55 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
 
-def read_manifest(directory: Path) -> Manifest | None:
+def _with_checksum(text: bytes) -> bytes:
+    """A JSON object with one more member: the checksum of its text without it."""
+    return text[:-1] + b',"checksum":"%08x"}' % zlib.crc32(text)
+
+
+_CHECKSUM_BYTES = len(_with_checksum(b"{}")) - len(b"{")  # with the brace that ends it
+
+
+def read_manifest(storage: Storage, chain: str) -> Manifest | None:
     """The manifest of a finished upload (without parts when it was cancelled), None while it is open.
 
-    What it says is durable: the directory is synced before it is believed.
+    What it says is durable: the directory is settled before it is believed.
+
+    Raises:
+        CorruptFileError, FormatError: it cannot be read.
     """
-    path = directory / MANIFEST
+    path = f"{chain}/{MANIFEST}"
     try:
-        data = path.read_bytes()
+        with storage.open(path) as file:
+            data = file.read()
     except FileNotFoundError:
         return None
-    fsync_directory(directory)
+    storage.settle(chain)
+    name = f"{storage.address}/{path}"
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
-    except msgspec.MsgspecError as error:
-        raise CorruptFileError(f"{path} is damaged: {error}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise CorruptFileError(f"{name} is damaged: {error}") from error
+    if data != _with_checksum(data[:-_CHECKSUM_BYTES] + b"}"):
+        raise CorruptFileError(f"{name} is damaged: it does not have its checksum")
     if manifest.format > parquet.FORMAT:
-        raise FormatError(f"{path} has format {manifest.format}, this version reads up to {parquet.FORMAT}; upgrade it")
+        raise FormatError(f"{name} has format {manifest.format}, this version reads up to {parquet.FORMAT}; upgrade it")
     return manifest
 
 
 class UploadLanding:
     """Lands one upload. Used by one thread at a time; several uploads of one id race safely."""
 
-    def __init__(self, root: Path, source: str, upload_id: str) -> None:
+    def __init__(self, storage: Storage, source: str, upload_id: str) -> None:
         self.chain = f"{source}/upload={upload_id}"
-        self._root, self._source, self._upload_id = root, source, upload_id
-        self._directory = root / self.chain
+        self._storage, self._source, self._upload_id = storage, source, upload_id
         self._parts: list[Part] = []
 
     def manifest(self) -> Manifest | None:
         """What became of the upload, None while it is open."""
-        return read_manifest(self._directory)
+        return read_manifest(self._storage, self.chain)
 
     def write_part(self, table: pa.Table, *, first_row: int, end_row: int) -> None:
         """Make rows [first_row, end_row) of the file (those of them that are good) durable; nothing is visible yet."""
-        make_directories(self._directory, self._root)
         first, last = time_range(table)
         part = Part(
             name=f"part-{uuid4().hex}.parquet",
@@ -126,10 +134,11 @@ class UploadLanding:
             digest="",
             bytes=0,
         )
-        with writing(self._directory, part.name) as temporary:
-            digest = parquet.write(temporary, table, {"source": self._source, "upload_id": self._upload_id})
-            size_bytes = temporary.stat().st_size
-            temporary.rename(self._directory / part.name)  # the name is ours alone: it has a uuid
+        path = f"{self.chain}/{part.name}"  # ours alone: it has a uuid
+        with self._storage.writing(path) as file:
+            digest = parquet.write(file, table, {"source": self._source, "upload_id": self._upload_id})
+            size_bytes = file.seek(0, os.SEEK_END)
+            self._storage.create(file, path)
         self._parts.append(msgspec.structs.replace(part, digest=digest, bytes=size_bytes))
 
     def publish(
@@ -145,11 +154,13 @@ class UploadLanding:
         """Land what was written; return the manifest that won, which may be an earlier one or a cancel.
 
         Raises:
-            NoSpaceError: the disk is full; nothing became visible.
+            TransientError: the disk is full, or the storage does not answer; nothing became visible.
         """
         if not self._parts:  # an upload without good rows is a batch too: its dead letters count
             self.write_part(schema.empty_table(), first_row=0, end_row=len(dead))
-        dead_name = self._write_dead_letters(dead) if dead else ""
+        dead_name = f"{uuid4().hex}{dead_letters.SUFFIX}" if dead else ""
+        if dead:
+            dead_letters.write(self._storage, f"{self.chain}/{dead_name}", dead)
         return self._conclude(
             Manifest(
                 state="landed",
@@ -168,29 +179,20 @@ class UploadLanding:
 
     def cancel(self, now: Callable[[], datetime]) -> Manifest:
         """Give the upload up, unless it has landed; return the manifest that won."""
-        make_directories(self._directory, self._root)
         manifest = self._conclude(
             Manifest(state="cancelled", source=self._source, upload_id=self._upload_id, created_at=to_micros(now()))
         )
         if manifest.state == "cancelled":
-            for path in self._directory.iterdir():
-                if path.name != MANIFEST and path.suffix != TEMPORARY:  # a racing writer removes its own
-                    path.unlink(missing_ok=True)
+            for name in self._storage.names(self.chain):
+                if name != MANIFEST and not name.endswith(TEMPORARY):  # a racing writer removes its own
+                    self._storage.remove(f"{self.chain}/{name}")
         return manifest
 
-    def _write_dead_letters(self, dead: Sequence[DeadLetter]) -> str:
-        name = f"{uuid4().hex}{dead_letters.SUFFIX}"
-        with writing(self._directory, name) as temporary:
-            dead_letters.write(temporary, dead)
-            temporary.rename(self._directory / name)
-        return name
-
     def _conclude(self, manifest: Manifest) -> Manifest:
-        fsync_directory(self._directory)  # the names of the parts are durable before something names them
-        with writing(self._directory, MANIFEST) as temporary:
-            temporary.write_bytes(msgspec.json.encode(manifest))
-            fsync_file(temporary)
-            if create_exclusively(temporary, self._directory / MANIFEST):
+        path = f"{self.chain}/{MANIFEST}"
+        with self._storage.writing(path) as file:
+            file.write(_with_checksum(msgspec.json.encode(manifest)))
+            if self._storage.create(file, path):
                 return manifest
         winner = self.manifest()
         if winner is None:

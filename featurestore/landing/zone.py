@@ -1,26 +1,26 @@
 """The landing zone: which batches there are, and their rows."""
 
 import logging
-import os
 import re
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 
+from featurestore.errors import CorruptFileError
 from featurestore.landing import dead_letters, parquet
 from featurestore.landing.batch import Batch
 from featurestore.landing.dead_letters import DeadLetter
-from featurestore.landing.disk import TEMPORARY, fsync_directory
-from featurestore.landing.publish import Fenced, Published, publish, read_batch
+from featurestore.landing.disk import TEMPORARY, DiskStorage
+from featurestore.landing.publish import Fenced, Published, file_name, publish, read_batch
+from featurestore.landing.storage import Storage
 from featurestore.landing.uploads import UploadLanding, read_manifest
 
 log = logging.getLogger(__name__)
 
-_SETTLED_NS = 2_000_000_000
+_FLOOR_FILE = re.compile(r"(\d{20})\.floor")
 _BATCH_FILE = re.compile(r"(\d{20})\.parquet")
 _LEFTOVER_FILE = re.compile(rf"\.?(\d{{20}})\.[0-9a-f]+({re.escape(dead_letters.SUFFIX)}|{re.escape(TEMPORARY)})")
 
@@ -34,15 +34,22 @@ def kafka_chain(source: str, cluster_id: str, topic_id: str, partition: int) -> 
     return f"{source}/gen={cluster_id}.{topic_id}/partition={partition}"
 
 
-class LandingZone:
-    """Landed batches below `root`. Thread-safe; landed files never change, so what was read once is kept."""
+def floor(names: Iterable[str]) -> int:
+    """Where a chain begins: at the highest of its `<offset>.floor` files; what starts below it is no batch any more."""
+    return max((int(match[1]) for match in map(_FLOOR_FILE.fullmatch, names) if match), default=0)
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+
+class LandingZone:
+    """Landed batches in a storage. Thread-safe; landed files never change, so what was read once is kept."""
+
+    def __init__(self, storage: Storage | Path) -> None:
+        """A path is a directory of the local disk."""
+        self.storage: Storage = DiskStorage(storage) if isinstance(storage, Path) else storage
         self._lock = threading.Lock()
         self._chains: dict[str, list[Batch]] = {}  # the believed files of a chain, in order
         self._uploads: dict[str, list[Batch]] = {}  # landed uploads, by chain
-        self._listed: dict[Path, int] = {}  # directories and the time of their last change, as it was when listed
+        self._listed: dict[str, object] = {}  # chains and the state of their directory when it was last listed
+        self._alarms: dict[str, str] = {}  # chains and what is wrong with them, if anything is
         self._sorted: dict[str | None, list[Batch]] = {}  # what `batches` returned; emptied by anything new
 
     def publish(
@@ -61,7 +68,7 @@ class LandingZone:
     ) -> Published | Fenced:
         """See `featurestore.landing.publish.publish`."""
         return publish(
-            self.root,
+            self.storage,
             chain,
             table,
             source=source,
@@ -75,21 +82,20 @@ class LandingZone:
         )
 
     def open_upload(self, source: str, upload_id: str) -> UploadLanding:
-        return UploadLanding(self.root, source, upload_id)
+        return UploadLanding(self.storage, source, upload_id)
 
     def tail(self, chain: str) -> Batch | None:
-        """The last batch of a Kafka chain, read fresh from the disk; None where nothing has landed."""
-        directory = self.root / chain
-        starts = [match[1] for match in map(_BATCH_FILE.fullmatch, _names(directory)) if match]
+        """The last batch of a Kafka chain, read fresh from the storage; None where nothing has landed."""
+        starts = [int(match[1]) for match in map(_BATCH_FILE.fullmatch, self.storage.names(chain)) if match]
         if not starts:
             return None
-        fsync_directory(directory)
-        return read_batch(self.root, f"{chain}/{max(starts)}.parquet")
+        self.storage.settle(chain)
+        return read_batch(self.storage, f"{chain}/{file_name(max(starts))}")
 
     def batches(self, source: str | None = None) -> list[Batch]:
         """Every visible batch (of one source), by landing time; what is returned is durable."""
         with self._lock:
-            for name in [source] if source else _directories(self.root):
+            for name in [source] if source else self.storage.directories():
                 self._refresh(name)
             if source not in self._sorted:
                 found = [
@@ -101,6 +107,15 @@ class LandingZone:
                 ]
                 self._sorted[source] = sorted(found, key=lambda batch: (batch.created_at, batch.batch_id))
             return list(self._sorted[source])
+
+    def alarms(self, source: str | None = None) -> list[str]:
+        """What `batches` did not believe when it looked last: damaged files. Nothing is lost, but somebody must act.
+
+        What lies behind a damaged file of a chain waits; a file restored from a backup is believed again.
+        """
+        with self._lock:
+            found = sorted(self._alarms.items())
+            return [problem for chain, problem in found if problem and source in {None, chain.partition("/")[0]}]
 
     def batch(self, batch_id: str) -> Batch:
         """One batch by its id.
@@ -114,8 +129,11 @@ class LandingZone:
             for batch in known:
                 if batch.batch_id == batch_id:
                     return batch
-            if "/upload=" not in chain and (self.root / batch_id).exists():
-                return read_batch(self.root, batch_id)
+            if "/upload=" not in chain:
+                try:
+                    return read_batch(self.storage, batch_id)
+                except FileNotFoundError as error:
+                    raise KeyError(batch_id) from error
             for batch in self._read_upload(chain):
                 if batch.batch_id == batch_id:
                     return batch
@@ -127,7 +145,8 @@ class LandingZone:
         Raises:
             CorruptFileError: the file is not what was landed.
         """
-        return parquet.read(self.root / batch.batch_id, batch.digest)
+        with self.storage.open(batch.batch_id) as file:
+            return parquet.read(file, f"{self.storage.address}/{batch.batch_id}", batch.digest)
 
     def dead_letters(self, source: str | None = None) -> Iterator[tuple[Batch, DeadLetter]]:
         """Every dead letter of visible batches, by landing time."""
@@ -137,7 +156,7 @@ class LandingZone:
 
     def dead_letters_of(self, batch: Batch) -> list[DeadLetter]:
         """What came with a batch and could not be landed."""
-        return dead_letters.read(self.root / batch.chain / batch.dead_letters) if batch.dead_letters else []
+        return dead_letters.read(self.storage, f"{batch.chain}/{batch.dead_letters}") if batch.dead_letters else []
 
     def sweep(self, chain: str) -> int:
         """Remove what interrupted or fenced writers left below the tail of a Kafka chain; return how many files.
@@ -146,76 +165,72 @@ class LandingZone:
         """
         tail = self.tail(chain)
         swept = 0
-        for name in _names(self.root / chain) if tail else []:
+        for name in self.storage.names(chain) if tail else []:
             match = _LEFTOVER_FILE.fullmatch(name)
             if match and tail and int(match[1]) < tail.start and not self._names_dead_letters(chain, match[1], name):
-                (self.root / chain / name).unlink(missing_ok=True)
+                self.storage.remove(f"{chain}/{name}")
                 swept += 1
         return swept
 
     def _names_dead_letters(self, chain: str, start: str, name: str) -> bool:
-        batch_id = f"{chain}/{start}.parquet"
-        return (self.root / batch_id).exists() and read_batch(self.root, batch_id).dead_letters == name
+        try:
+            return read_batch(self.storage, f"{chain}/{start}.parquet").dead_letters == name
+        except FileNotFoundError:
+            return False
 
     def _refresh(self, source: str) -> None:
         """Look for what is new in the directories of a source; those that did not change are not listed again."""
-        for name in _directories(self.root / source):
+        for name in self.storage.directories(source):
             if name.startswith("upload="):
                 self._read_upload(f"{source}/{name}")
             elif name.startswith("gen="):
-                for partition in _directories(self.root / source / name):
+                for partition in self.storage.directories(f"{source}/{name}"):
                     self._read_chain(f"{source}/{name}/{partition}")
 
     def _read_chain(self, chain: str) -> None:
         """Read the files after the ones that are known; believe them as far as they follow one another."""
-        directory = self.root / chain
-        if self._is_unchanged(directory):
+        state = self.storage.state(chain)
+        if state is not None and self._listed.get(chain) == state:
             return
+        names = self.storage.names(chain)
         known = self._chains.setdefault(chain, [])
-        last = known[-1].start if known else -1
-        new = sorted(int(m[1]) for m in map(_BATCH_FILE.fullmatch, _names(directory)) if m and int(m[1]) > last)
+        last = known[-1].start if known else floor(names) - 1
+        new = sorted(int(m[1]) for m in map(_BATCH_FILE.fullmatch, names) if m and int(m[1]) > last)
         if new:
-            fsync_directory(directory)
+            self.storage.settle(chain)
             self._sorted.clear()
+        problem = self._follow(chain, known, new, known[-1].end if known else floor(names))
+        self._alarm(chain, problem)
+        self._listed[chain] = None if problem else state
+
+    def _follow(self, chain: str, known: list[Batch], new: list[int], expected: int) -> str:
+        """Read files into `known` as long as they follow one another; return what is wrong with one that does not."""
         for start in new:
-            if known and start != known[-1].end:
-                log.error("%s: a file starts at %d, but %d comes next; it is not believed", chain, start, known[-1].end)
-                break
-            known.append(read_batch(self.root, f"{chain}/{start:020d}.parquet"))
+            if start != expected:
+                return f"{chain}: a file starts at {start}, but {expected} comes next"
+            try:
+                known.append(read_batch(self.storage, f"{chain}/{file_name(start)}"))
+            except CorruptFileError as error:
+                return str(error)
+            expected = known[-1].end
+        return ""
+
+    def _alarm(self, chain: str, problem: str) -> None:
+        if problem and self._alarms.get(chain) != problem:
+            log.error("%s; it is not believed, and what has landed after it waits", problem)
+        self._alarms[chain] = problem
 
     def _read_upload(self, chain: str) -> list[Batch]:
         """The parts of a landed upload; none while it is open or after it was cancelled."""
         if chain not in self._uploads:
-            manifest = read_manifest(self.root / chain)
+            try:
+                manifest = read_manifest(self.storage, chain)
+            except CorruptFileError as error:
+                self._alarm(chain, str(error))
+                return []
+            self._alarm(chain, "")
             if manifest is None:
                 return []
             self._uploads[chain] = manifest.batches(chain)
             self._sorted.clear()
         return self._uploads[chain]
-
-    def _is_unchanged(self, directory: Path) -> bool:
-        try:
-            changed_ns = directory.stat().st_mtime_ns
-        except FileNotFoundError:
-            return False
-        if self._listed.get(directory) == changed_ns:
-            return True
-        # A change within the clock's grain of this one would leave the same time: believe only what has settled.
-        if time.time_ns() - changed_ns > _SETTLED_NS:
-            self._listed[directory] = changed_ns
-        return False
-
-
-def _directories(path: Path) -> list[str]:
-    try:
-        with os.scandir(path) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir())
-    except FileNotFoundError:
-        return []
-
-
-def _names(path: Path) -> list[str]:
-    try:
-        return os.listdir(path)
-    except FileNotFoundError:
-        return []

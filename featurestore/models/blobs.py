@@ -14,21 +14,13 @@ artifact is served only if its name ends in `production`; that name alone promot
 
 import hashlib
 import re
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from datetime import datetime
 
 from azure.core import MatchConditions
-from azure.core.exceptions import (
-    AzureError,
-    HttpResponseError,
-    ResourceExistsError,
-    ResourceModifiedError,
-    ResourceNotFoundError,
-)
-from azure.storage.blob import BlobServiceClient, LinearRetry
 
-from featurestore.errors import SettingsError, StoreUnavailableError, TerminalError, TransientError
+from featurestore.blob_container import BlobContainer, BlobMissingError
+from featurestore.errors import StoreUnavailableError, TerminalError
 from featurestore.models.history import BlobVersion, Scan, Unusable, next_word, scan_of
 from featurestore.models.metadata import PRODUCTION, Artifact, MetadataError, ModelVersion, Status, decode, encode
 
@@ -39,10 +31,6 @@ _VERSION_FILE = re.compile(r"([^/]+)/([^/]+)/metadata\.json")
 _WORD_FILE = re.compile(r"([^/]+)/metadata\.(\d{6})\.json")
 
 
-class BlobMissingError(TerminalError):
-    """There is no blob of that name."""
-
-
 class ModelBlobs:
     """Reads and writes the container; nothing is asked before the first call. Thread-safe.
 
@@ -51,23 +39,13 @@ class ModelBlobs:
     """
 
     def __init__(self, connection_string: str, container: str = "ai-models", *, timeout_s: float = 30.0) -> None:
-        try:
-            service = BlobServiceClient.from_connection_string(
-                connection_string,
-                retry_policy=LinearRetry(backoff=1, retry_total=2, random_jitter_range=1),
-                connection_timeout=min(timeout_s, 5.0),
-                read_timeout=timeout_s,
-            )
-        except ValueError:  # its message may repeat a part of the string, which holds the key
-            reason = "FEATURESTORE_AZURE_CONNECTION_STRING is not a connection string of Azure Storage"
-            raise SettingsError(reason) from None
-        self._container = service.get_container_client(container)
+        self._container = BlobContainer(connection_string, container, timeout_s=timeout_s)
         self._seen: dict[tuple[str, str], ModelVersion | Unusable] = {}  # by blob name and ETag
 
     @property
     def address(self) -> str:
         """The container's URL, without credentials."""
-        return self._container.url.split("?")[0]
+        return self._container.address
 
     def close(self) -> None:
         self._container.close()
@@ -121,7 +99,7 @@ class ModelBlobs:
             data = artifacts.get(artifact.artifact_type, b"")
             if (_digest(data), len(data)) != (artifact.sha256, artifact.size_bytes):
                 raise TerminalError(f"{artifact.azure_location}: the bytes are not those that its metadata describes")
-        self._create_container()
+        self._container.create()
         for artifact in version.artifacts:
             self._create(artifact.azure_location, artifacts[artifact.artifact_type])
         return self._create(f"{version.folder}/metadata.json", encode(version))
@@ -174,8 +152,8 @@ class ModelBlobs:
     def _listed(self) -> list[tuple[str, str]]:
         """Names and ETags of the metadata files."""
         try:
-            with self._explained("the container"):
-                blobs = list(self._container.list_blobs())
+            with self._container.explained("the container"):
+                blobs = list(self._container.client.list_blobs())
         except BlobMissingError:  # a container that is not there yet has no models
             return []
         named = ((str(blob.name), _bare(blob.etag)) for blob in blobs)
@@ -193,22 +171,18 @@ class ModelBlobs:
 
     def _properties(self, name: str) -> tuple[int, str, str]:
         """Size, ETag, and the digest that it was written with."""
-        with self._explained(name):
-            found = self._container.get_blob_client(name).get_blob_properties()
+        with self._container.explained(name):
+            found = self._container.client.get_blob_client(name).get_blob_properties()
         return found.size, _bare(found.etag), (found.metadata or {}).get("sha256", "")
 
     def _download(self, name: str, etag: str, *, limit: int | None = None) -> bytes:
         """The bytes of a blob, if it still has this ETag."""
-        with self._explained(name):
-            blob = self._container.get_blob_client(name)
+        with self._container.explained(name):
+            blob = self._container.client.get_blob_client(name)
             stream = blob.download_blob(etag=etag, match_condition=MatchConditions.IfNotModified)
             if limit is not None and stream.size > limit:
                 raise MetadataError(f"{name}: {stream.size} bytes are too much for a metadata file")
             return stream.readall()
-
-    def _create_container(self) -> None:
-        with suppress(ResourceExistsError), self._explained("the container"):
-            self._container.create_container()
 
     def _create(self, name: str, data: bytes) -> bool:
         """Write a blob that is never changed. Returns False if it is there with the same bytes."""
@@ -220,35 +194,7 @@ class ModelBlobs:
 
     def _create_new(self, name: str, data: bytes) -> bool:
         """Write a blob unless the name is taken."""
-        try:
-            with self._explained(name):
-                self._container.upload_blob(name, data, overwrite=False, metadata={"sha256": _digest(data)})
-        except ResourceExistsError:
-            return False
-        return True
-
-    @contextmanager
-    def _explained(self, what: str) -> Generator[None]:
-        """Say what an error of Azure's means for the caller; that a name is taken is the caller's to judge."""
-        try:
-            yield
-        except ResourceExistsError:
-            raise
-        except ResourceNotFoundError as error:
-            raise BlobMissingError(f"{what} is not in {self.address}") from error
-        except ResourceModifiedError as error:
-            raise TransientError(f"{what} in {self.address} was changed while it was read") from error
-        except HttpResponseError as error:
-            code, status = getattr(error, "error_code", None) or error.reason, error.status_code or 0
-            if status in {401, 403}:
-                raise SettingsError(
-                    f"{self.address} refuses the credentials of FEATURESTORE_AZURE_CONNECTION_STRING: {code}"
-                ) from error
-            if status in {408, 429} or status >= 500:
-                raise StoreUnavailableError("Azure Blob Storage", self.address, str(code)) from error
-            raise TerminalError(f"{self.address} refuses {what}: {code}") from error
-        except AzureError as error:
-            raise StoreUnavailableError("Azure Blob Storage", self.address, type(error).__name__) from error
+        return self._container.create_blob(name, data, {"sha256": _digest(data)})
 
 
 def _digest(data: bytes) -> str:

@@ -4,6 +4,7 @@ import argparse
 from collections import Counter
 
 from featurestore.errors import TerminalError
+from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone
 from featurestore.settings import Settings
 from featurestore_cli.output import complain, emit, records
@@ -22,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    zone = LandingZone(settings.landing_dir)
+    zone = LandingZone(open_storage(settings))
     return _list(zone, args) if args.verb == "list" else _show(zone, args)
 
 

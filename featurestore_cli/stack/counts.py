@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from featurestore.database.client import Database, QueueDatabase
 from featurestore.definitions.project import Project
 from featurestore.definitions.view import FeatureView
+from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone
 from featurestore.offline.log import TargetCounts, accounting, registered
 from featurestore.offline.tables import log_relation
@@ -39,7 +40,7 @@ class Counter:
 
     def __init__(self, settings: Settings, project: Project) -> None:
         self._settings, self._project = settings, project
-        self._zone = LandingZone(settings.landing_dir)
+        self._zone = LandingZone(open_storage(settings))
 
     def read(self) -> Counts:
         """Count now.

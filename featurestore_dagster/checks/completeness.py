@@ -34,9 +34,9 @@ def examine(view: FeatureView, scope: Scope) -> Finding:
     own = scope.batches(view)
     missing = [batch for batch in own if (batch.batch_id, view.target) not in scope.ledger.rows]
     late = [batch for batch in missing if scope.now - batch.created_at > GRACE]
-    wrong: tuple[str, ...] = ()
+    wrong = [f"{one}; what landed after it waits" for one in scope.damaged[view.source.name]]
     if late:
         rows = sum(batch.rows for batch in late)
         since = late[0].created_at.strftime("%Y-%m-%d %H:%M:%S")
-        wrong = (f"{len(late)} batches with {rows} rows wait, since {since} {late[0].batch_id}",)
-    return Finding(wrong, {"batches": len(own), "applied": len(own) - len(missing), "late": len(late)})
+        wrong.append(f"{len(late)} batches with {rows} rows wait, since {since} {late[0].batch_id}")
+    return Finding(tuple(wrong), {"batches": len(own), "applied": len(own) - len(missing), "late": len(late)})

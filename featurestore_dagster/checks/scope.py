@@ -1,6 +1,6 @@
 """What checks look at: the hours of the last day, and the services."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -24,6 +24,7 @@ class Scope:
     """One look at everything; the ledger may be a moment older than the log."""
 
     landed: Sequence[Batch]
+    damaged: Mapping[str, Sequence[str]]  # by source: what of the landing zone cannot be believed
     ledger: Ledger
     targets: Sequence[Target]
     database: Database
@@ -37,6 +38,7 @@ class Scope:
         ledger = backlog.ledger(project, database)  # before the listing: what it has, has landed
         return cls(
             landed=landing.batches(),
+            damaged={source.name: landing.alarms(source.name) for source in project.sources},
             ledger=ledger,
             targets=backlog.targets(),
             database=database,

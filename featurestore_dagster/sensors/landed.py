@@ -6,7 +6,7 @@ from datetime import datetime
 import dagster as dg
 
 from featurestore.definitions.project import Project
-from featurestore.errors import FeatureStoreError, TerminalError
+from featurestore.errors import FeatureStoreError
 from featurestore.landing.batch import Batch
 from featurestore.landing.pending import LiveRun, RunLimits, plan_runs
 from featurestore.landing.zone import LandingZone, utc_now
@@ -97,15 +97,9 @@ class _Tick:
         )
 
     def _landed(self, landing: LandingZone) -> tuple[list[Batch], list[str]]:
-        """The batches of the declared sources; a source whose files cannot be read holds up no other."""
-        batches: list[Batch] = []
-        damaged: list[str] = []
-        for source in self._project.sources:
-            try:
-                batches += landing.batches(source.name)
-            except TerminalError as error:
-                damaged.append(str(error))
-        return batches, damaged
+        """The batches of the declared sources, and what cannot be read of any source."""
+        landed = [batch for source in self._project.sources for batch in landing.batches(source.name)]
+        return landed, landing.alarms()
 
 
 def _targets(project: Project, keys: Keys) -> list[dg.AssetKey]:

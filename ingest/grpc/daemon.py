@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from featurestore.definitions.project import Project, load_project
 from featurestore.errors import FeatureStoreError, TerminalError
+from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone
 from featurestore.process.daemon import Daemon, run_until_signalled
 from featurestore.process.health import Health
@@ -99,7 +100,7 @@ class GrpcDaemon:
 
     def __init__(self, settings: Settings, project: Project, *, health: Health, registry: CollectorRegistry) -> None:
         self._settings, self._health = settings, health
-        zone, metrics = LandingZone(settings.landing_dir), IngestMetrics(registry)
+        zone, metrics = LandingZone(open_storage(settings)), IngestMetrics(registry)
         self._uploads = Uploads(settings, project, zone, metrics)
         self._servicer = IngestServicer(
             self._uploads,

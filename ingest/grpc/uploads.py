@@ -93,7 +93,7 @@ def status_of(zone: LandingZone, manifest: Manifest, *, rejected_rows: int = REJ
     rejected: tuple[tuple[int, str], ...] = ()
     if manifest.dead_letters:
         chain = zone.open_upload(manifest.source, manifest.upload_id).chain
-        dead = dead_letters.read(zone.root / chain / manifest.dead_letters)
+        dead = dead_letters.read(zone.storage, f"{chain}/{manifest.dead_letters}")
         rejected = tuple((one.sequence, one.reason) for one in dead[:rejected_rows])
     return Status(manifest.state, manifest=manifest, rejected=rejected)
 

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from featurestore.definitions.project import Project, load_project
 from featurestore.definitions.source import KafkaSource, Source
 from featurestore.errors import DefinitionError, SettingsError, TerminalError, TransientError
+from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone, utc_now
 from featurestore.process.daemon import Daemon, run_until_signalled
 from featurestore.process.health import Health
@@ -86,7 +87,7 @@ class KafkaDaemon:
             self._settings,
             self._consumer,
             self._topics,
-            LandingZone(self._settings.landing_dir),
+            LandingZone(open_storage(self._settings)),
             self._metrics,
             self._sources.__getitem__,
         )

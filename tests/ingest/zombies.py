@@ -13,16 +13,20 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 import featurestore as fs
-from featurestore.landing import dead_letters, parquet, publish
-from featurestore.landing.disk import fsync_directory
+from featurestore.landing.batch import Batch
+from featurestore.landing.disk import DiskStorage, fsync_directory
+from featurestore.landing.publish import read_batch
+from featurestore.landing.storage import open_storage
+from featurestore.landing.zone import LandingZone
 from featurestore.process.logs import configure
 from featurestore.settings import Settings
 from ingest.kafka.daemon import main
@@ -121,23 +125,29 @@ class Audit:
     tails: Counter[int] = field(default_factory=Counter[int])  # end of the last file, by partition
 
 
+def landed_files(settings: Settings, source: str = "source_0") -> Iterator[tuple[int, Batch]]:
+    """Every file of every chain with its partition, by its name, whether the zone believes it or not."""
+    storage = open_storage(settings)
+    for generation in storage.directories(source):
+        for partition in storage.directories(f"{source}/{generation}"):
+            chain = f"{source}/{generation}/{partition}"
+            for name in sorted(filter(_BATCH_FILE.fullmatch, storage.names(chain))):
+                yield int(partition.removeprefix("partition=")), read_batch(storage, f"{chain}/{name}")
+
+
 def audit(settings: Settings, source: str = "source_0") -> Audit:
     """Read every file of every chain."""
-    found = Audit()
-    for chain in (settings.landing_dir / source).glob("gen=*/partition=*"):
-        partition = int(chain.name.removeprefix("partition="))
-        for name in sorted(filter(_BATCH_FILE.fullmatch, os.listdir(chain))):
-            metadata = parquet.read_metadata(chain / name)
-            for row in parquet.read(chain / name, metadata["digest"]).to_pylist():
-                place = (partition, row["sequence"])
-                found.twice += place in found.rows or place in found.dead
-                found.rows[place] = row["n"]
-            letters = dead_letters.read(chain / metadata["dead_letters"]) if metadata["dead_letters"] else []
-            for place in ((partition, letter.sequence) for letter in letters):
-                found.twice += place in found.rows or place in found.dead
-                found.dead.add(place)
-            found.absent += metadata["absent_rows"]
-            found.tails[partition] = max(found.tails[partition], metadata["end"])
+    found, zone = Audit(), LandingZone(open_storage(settings))
+    for partition, batch in landed_files(settings, source):
+        for row in zone.read(batch).to_pylist():
+            place = (partition, row["sequence"])
+            found.twice += place in found.rows or place in found.dead
+            found.rows[place] = row["n"]
+        for place in ((partition, letter.sequence) for letter in zone.dead_letters_of(batch)):
+            found.twice += place in found.rows or place in found.dead
+            found.dead.add(place)
+        found.absent += batch.absent_rows
+        found.tails[partition] = max(found.tails[partition], batch.end)
     return found
 
 
@@ -145,21 +155,23 @@ def tails(settings: Settings, source: str = "source_0") -> Counter[int]:
     """The end of the last file by partition, from the footers alone."""
     found: Counter[int] = Counter()
     for chain in (settings.landing_dir / source).glob("gen=*/partition=*"):
-        if names := sorted(filter(_BATCH_FILE.fullmatch, os.listdir(chain))):
-            partition = int(chain.name.removeprefix("partition="))
-            found[partition] = max(found[partition], parquet.read_metadata(chain / names[-1])["end"])
+        partition = int(chain.name.removeprefix("partition="))
+        tail = LandingZone(settings.landing_dir).tail(str(chain.relative_to(settings.landing_dir)))
+        found[partition] = max(found[partition], tail.end if tail else 0)
     return found
 
 
-def rename(temporary: Path, final: Path) -> bool:
+def rename(self: DiskStorage, file: BinaryIO, path: str) -> bool:
     """Instead of the exclusive create: replaces what is there."""
-    temporary.replace(final)
-    fsync_directory(final.parent)
+    file.flush()
+    os.fsync(file.fileno())
+    Path(file.name).replace(self.root / path)
+    fsync_directory((self.root / path).parent)
     return True
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "rename":
-        publish.create_exclusively = rename
+        DiskStorage.create = rename
     configure("INFO")
     sys.exit(main(Settings.from_env(ENV)))

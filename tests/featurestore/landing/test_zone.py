@@ -4,7 +4,9 @@ import os
 import random
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from pathlib import Path
 
 import pyarrow as pa
@@ -57,8 +59,12 @@ def land(
 
 
 @pytest.fixture
-def zone(tmp_path: Path) -> Iterator[LandingZone]:
-    root = tmp_path / "landing"
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "landing"
+
+
+@pytest.fixture
+def zone(root: Path) -> Iterator[LandingZone]:
     yield LandingZone(root)
     assert not list(root.rglob(f"*{disk.TEMPORARY}"))
 
@@ -66,7 +72,7 @@ def zone(tmp_path: Path) -> Iterator[LandingZone]:
 def test_what_is_landed_is_what_is_read(zone: LandingZone) -> None:
     landed = land(zone, 0, 10, dead=[DeadLetter(9, "not JSON", b"{", b"key")])
     assert isinstance(landed, Published)
-    fresh = LandingZone(zone.root)
+    fresh = LandingZone(zone.storage)
     assert fresh.batches() == [landed.batch]
     assert fresh.batch(landed.batch.batch_id) == landed.batch
     assert fresh.read(landed.batch).equals(events(range(9)))
@@ -79,7 +85,7 @@ def test_the_chain_goes_on_where_it_ended(zone: LandingZone) -> None:
     first = land(zone, 0, 10)
     second = land(zone, 10, 15, first.batch if isinstance(first, Published) else None)
     assert isinstance(second, Published)
-    assert LandingZone(zone.root).tail(CHAIN) == second.batch
+    assert LandingZone(zone.storage).tail(CHAIN) == second.batch
     assert [batch.start for batch in zone.batches("user_events")] == [0, 10]
     assert zone.batches("profiles") == []
 
@@ -92,7 +98,7 @@ def test_a_clock_that_steps_back_does_not_turn_the_order(zone: LandingZone) -> N
     assert second.batch.created_at == first.batch.created_at + timedelta(microseconds=1)
 
 
-def test_one_of_many_writers_lands_a_start_and_the_others_learn_the_winner(zone: LandingZone) -> None:
+def test_one_of_many_writers_lands_a_start_and_the_others_learn_the_winner(zone: LandingZone, root: Path) -> None:
     barrier, results = threading.Barrier(8), list[Published | Fenced]()
 
     def write(length: int) -> None:
@@ -108,7 +114,7 @@ def test_one_of_many_writers_lands_a_start_and_the_others_learn_the_winner(zone:
     assert all(result.winner == won.batch for result in results if isinstance(result, Fenced))
     assert zone.batches() == [won.batch]
     # The losers' dead letters are gone: they will come again in the winner's chain.
-    assert len(list(zone.root.rglob("*.dead.parquet"))) == 1
+    assert len(list(root.rglob("*.dead.parquet"))) == 1
 
 
 def test_a_repeated_publish_of_the_same_rows_finds_its_own_file(zone: LandingZone) -> None:
@@ -121,20 +127,43 @@ def test_a_file_off_the_chain_is_not_believed(zone: LandingZone, caplog: pytest.
     first = land(zone, 0, 10)
     land(zone, 12, 20)
     assert isinstance(first, Published)
-    assert LandingZone(zone.root).batches() == [first.batch]
-    assert "a file starts at 12, but 10 comes next" in caplog.text
+    fresh = LandingZone(zone.storage)
+    for _ in range(2):
+        assert fresh.batches() == [first.batch]
+        [alarm] = fresh.alarms()
+        assert "a file starts at 12, but 10 comes next" in alarm
+    assert caplog.text.count(alarm) == 1  # said once, not with every look
 
 
-def test_every_flipped_bit_is_noticed(zone: LandingZone) -> None:
+def test_a_chain_without_its_beginning_is_not_believed(zone: LandingZone, root: Path) -> None:
+    first = land(zone, 0, 10)
+    assert isinstance(first, Published)
+    second = land(zone, 10, 20, first.batch)
+    assert isinstance(second, Published)
+    (root / first.batch.batch_id).unlink()
+    fresh = LandingZone(zone.storage)
+    assert fresh.batches() == []
+    assert "a file starts at 10, but 0 comes next" in fresh.alarms()[0]
+
+    (root / CHAIN / f"{10:020d}.floor").touch()  # it was removed on purpose
+
+    assert fresh.batches() == [second.batch]
+    assert fresh.alarms() == []
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    found = bytearray(data)
+    found[bit // 8] ^= 1 << bit % 8
+    return bytes(found)
+
+
+def test_every_flipped_bit_is_noticed(zone: LandingZone, root: Path) -> None:
     landed = land(zone, 0, 500)
     assert isinstance(landed, Published)
-    path = zone.root / landed.batch.batch_id
+    path = root / landed.batch.batch_id
     whole = path.read_bytes()
     for _ in range(400):
-        bit = random.randrange(len(whole) * 8)
-        flipped = bytearray(whole)
-        flipped[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(flipped)
+        path.write_bytes(flipped(whole, random.randrange(len(whole) * 8)))
         with pytest.raises(CorruptFileError):
             zone.read(landed.batch)
     path.write_bytes(whole[:-1])
@@ -142,8 +171,62 @@ def test_every_flipped_bit_is_noticed(zone: LandingZone) -> None:
         zone.read(landed.batch)
 
 
+def test_no_flipped_bit_is_believed_in_a_listing(zone: LandingZone, root: Path) -> None:
+    """What a batch says of itself is as it was landed, or the file is reported, or its rows cannot be read."""
+    landed = land(zone, 0, 50)
+    assert isinstance(landed, Published)
+    path = root / landed.batch.batch_id
+    whole = path.read_bytes()
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    for place in random.sample(range(footer, len(whole)), 300):
+        path.write_bytes(flipped(whole, place * 8 + random.randrange(8)))
+        fresh = LandingZone(zone.storage)
+        for batch in fresh.batches():
+            assert replace(batch, digest=landed.batch.digest) == landed.batch
+            with pytest.raises(CorruptFileError):
+                fresh.read(batch)
+        assert fresh.batches() or path.name in fresh.alarms()[0]
+
+
+def test_no_flipped_bit_of_a_manifest_is_believed(zone: LandingZone, root: Path) -> None:
+    upload = zone.open_upload("profiles", "u1")
+    upload.write_part(events(range(5)), first_row=0, end_row=5)
+    schema = landed_schema(USER_EVENTS)
+    upload.publish(sha256="ab", size_bytes=9, schema=schema, schema_version="1", dead=[], now=lambda: NOW)
+    path = root / upload.chain / "manifest.json"
+    whole = path.read_bytes()
+    for bit in range(len(whole) * 8):
+        path.write_bytes(flipped(whole, bit))
+        fresh = LandingZone(zone.storage)
+        assert (fresh.batches(), len(fresh.alarms())) == ([], 1)
+
+
+def test_a_damaged_footer_holds_up_its_chain_alone_until_it_is_restored(zone: LandingZone, root: Path) -> None:
+    first = land(zone, 0, 10)
+    assert isinstance(first, Published)
+    second = land(zone, 10, 20, first.batch)
+    assert isinstance(second, Published)
+    third = land(zone, 20, 30, second.batch)
+    other = land(zone, 0, 10, chain=kafka_chain("user_events", "cluster", "topic", 1))
+    assert isinstance(third, Published)
+    assert isinstance(other, Published)
+    path = root / second.batch.batch_id
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+
+    fresh = LandingZone(zone.storage)
+    assert set(map(attrgetter("batch_id"), fresh.batches())) == {first.batch.batch_id, other.batch.batch_id}
+    assert second.batch.batch_id in fresh.alarms("user_events")[0]
+    assert fresh.alarms("profiles") == []
+    assert fresh.tail(CHAIN) == third.batch  # landing goes on
+
+    path.write_bytes(whole)
+    assert len(fresh.batches()) == 4
+    assert fresh.alarms() == []
+
+
 def test_a_full_disk_leaves_nothing_behind(zone: LandingZone, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_path: Path) -> None:
+    def full(*_: object) -> None:
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(parquet, "_seal", full)
@@ -160,12 +243,12 @@ def test_a_newer_format_is_refused_with_advice(zone: LandingZone, monkeypatch: p
         zone.batches()
 
 
-def test_sweeping_takes_only_what_nobody_names_below_the_tail(zone: LandingZone) -> None:
+def test_sweeping_takes_only_what_nobody_names_below_the_tail(zone: LandingZone, root: Path) -> None:
     first = land(zone, 0, 10, dead=[DeadLetter(9, "bad", b"")])
     assert isinstance(first, Published)
     second = land(zone, 10, 20, first.batch)
     assert isinstance(second, Published)
-    directory = zone.root / CHAIN
+    directory = root / CHAIN
     orphan = directory / f"{0:020d}.{'a' * 32}.dead.parquet"
     live = directory / f"{20:020d}.{'b' * 32}.dead.parquet"
     crashed = directory / f".{0:020d}.{'c' * 32}.tmp"
@@ -189,7 +272,7 @@ def test_an_upload_is_visible_whole_or_not_at_all(zone: LandingZone) -> None:
 
     manifest = publish()
     assert publish() == manifest
-    batches = LandingZone(zone.root).batches()
+    batches = LandingZone(zone.storage).batches()
     assert sorted((batch.start, batch.end, batch.rows, batch.dead_rows) for batch in batches) == [
         (0, 6, 5, 1),
         (6, 9, 3, 0),

@@ -186,7 +186,7 @@ def test_changed_code_with_the_same_version_is_refused_and_blames_no_batch(
 
 def test_a_damaged_file_stops_before_the_log(resources: Resources, instance: dg.DagsterInstance) -> None:
     batch = land(resources, PROFILES, [profile(1, 200.0, 50.0)], created_at=NOW)
-    path = resources["landing"].root / batch.batch_id  # type: ignore[attr-defined]
+    path = resources["landing"].storage.root / batch.batch_id  # type: ignore[attr-defined]
     data = bytearray(path.read_bytes())
     data[40] ^= 1
     path.write_bytes(bytes(data))

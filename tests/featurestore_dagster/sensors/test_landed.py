@@ -216,7 +216,7 @@ def test_a_damaged_landing_zone_holds_up_no_other_source(platform: Platform) -> 
     platform.use(Project((LAST, taps)))
     batch = platform.land("a")
     land(platform.resources, other, [{"user_id": 1, "at": platform.now, "page": "b"}], created_at=platform.now)
-    path = platform.zone.root / batch.batch_id
+    path = platform.zone.storage.root / batch.batch_id
     path.write_bytes(path.read_bytes()[:-20])
     [request] = platform.tick()
     assert request.tags[LANE_TAG] == "taps.0"
