@@ -82,7 +82,7 @@ def land(
     previous = zone.tail(chain)
     start = previous.end if previous else 0
     rows = [
-        {**record, "sequence": start + number, "event_timestamp": record[source.timestamp]}
+        {**record, "sequence": start + number, **{landed: record.get(name) for name, landed in source.times.items()}}
         for number, record in enumerate(records)
     ]
     published = zone.publish(

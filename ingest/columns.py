@@ -65,7 +65,11 @@ def clock_is_wrong(future: int, records: int) -> bool:
 def refused(table: pa.Table, door: Door, now: datetime) -> list[Rejection]:
     """The rows of a table in the landed schema that must not be landed, in order, each with its first reason."""
     found: dict[int, Rejection] = {}
-    for rejection in (*_times(table["event_timestamp"], door.source.timestamp, now), *_values(table, door)):
+    times = (
+        *_times(table["event_timestamp"], door.source.timestamp, now),
+        *_created(table, door.source.created_at, now),
+    )
+    for rejection in (*times, *_values(table, door)):
         found.setdefault(rejection.row, rejection)
     return sorted(found.values(), key=lambda rejection: rejection.row)
 
@@ -91,6 +95,18 @@ def _times(column: Any, name: str, now: datetime) -> Iterator[Rejection]:
     future = pc.greater_equal(micros, limit)
     for one in _rejections(future, micros, lambda value: f"{name}: {_time(value)} is more than 5 min in the future"):
         yield Rejection(one.row, one.reason, future=True)
+
+
+def _created(table: pa.Table, name: str, now: datetime) -> Iterator[Rejection]:
+    """What was known only after it landed, or before there were computers."""
+    if name:
+        micros = pc.cast(table["created_at"], pa.int64())
+        wrong = pc.or_(pc.less(micros, to_micros(EARLIEST)), pc.greater(micros, to_micros(now)))
+        yield from _rejections(
+            pc.fill_null(wrong, False),
+            micros,
+            lambda value: f"{name}: {_time(value)} is not between 1970 and its landing",
+        )
 
 
 def _time(micros: int) -> str:

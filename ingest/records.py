@@ -60,11 +60,14 @@ class JsonDecoder:
     def __init__(self, door: Door) -> None:
         self._door, self._source = door, door.source
         self._schema = landed_schema(door.source)
-        self._names = {door.source.timestamp, *door.source.columns}
+        self._names = {*door.source.times, *door.source.columns}
         self._parse = msgspec.json.Decoder(_record_type(door.source)).decode
         columns = list(door.source.columns.values())
         self._getters = [attrgetter(f"c{index}") for index in range(len(columns))]
         self._optional = [index for index, column in enumerate(columns) if column.nullable]
+        if door.source.created_at:
+            self._optional.append(len(columns))
+            self._getters.append(attrgetter("created"))
         needed = [column for column in columns if not column.nullable]
         texts = sum(column.dtype is str for column in needed) + (door.source.timestamp_format == "rfc3339")
         self._fewest_quotes = 2 * (1 + len(needed) + texts)
@@ -109,30 +112,36 @@ class JsonDecoder:
         return Decoded(without(table, found), tuple(rejections), unknown_members)
 
     def _table(self, times: list[Any], columns: list[list[Any]], sequences: Sequence[int]) -> pa.Table:
-        if self._source.timestamp_format == "rfc3339":
-            micros = pa.array([time - EPOCH for time in times], pa.duration("us"))
-        else:
-            tick = _MICROS[self._source.timestamp_format]
-            micros = pa.array([round(time * tick) for time in times], pa.int64())
-        arrays = [pa.array(sequences, pa.int64()), micros.view(TIMESTAMP)]
+        arrays = [pa.array(sequences, pa.int64()), self._micros(times)]
+        if self._source.created_at:
+            arrays.append(self._micros([None if time is UNSET else time for time in columns[-1]]))
+            columns = columns[:-1]
         for column, field in zip(columns, list(self._schema)[len(arrays) :], strict=True):
             values = [None if value is UNSET else value for value in column] if field.nullable else column
             arrays.append(pa.array(values, field.type))
         return pa.Table.from_arrays(arrays, schema=self._schema)
+
+    def _micros(self, times: list[Any]) -> pa.Array:
+        if self._source.timestamp_format == "rfc3339":
+            micros = pa.array([time and time - EPOCH for time in times], pa.duration("us"))
+        else:
+            tick = _MICROS[self._source.timestamp_format]
+            micros = pa.array([None if time is None else round(time * tick) for time in times], pa.int64())
+        return micros.view(TIMESTAMP)
 
     def _check_names(self, columns: list[list[Any]], texts: list[bytes]) -> tuple[int, list[Rejection]]:
         """How many members are not declared, and which records have a name twice."""
         optional = 0
         for index in self._optional:
             present = [value for value in columns[index] if value is not UNSET]
-            optional += 2 * len(present) + 2 * sum(isinstance(value, str) for value in present)
+            optional += 2 * len(present) + 2 * sum(isinstance(value, str | datetime) for value in present)
         if b"".join(texts).count(b'"') == len(texts) * self._fewest_quotes + optional:
             return 0, []
         unknown_members, repeated = 0, list[Rejection]()
         for row, text in enumerate(texts):
             values = [columns[index][row] for index in self._optional]
             present = [value for value in values if value is not UNSET]
-            quotes = 2 * len(present) + 2 * sum(isinstance(value, str) for value in present)
+            quotes = 2 * len(present) + 2 * sum(isinstance(value, str | datetime) for value in present)
             if text.count(b'"') != self._fewest_quotes + quotes:
                 try:
                     unknown_members += len(_unrepeated(text) - self._names)
@@ -187,14 +196,16 @@ def _unrepeated(text: bytes) -> set[str]:
 def _record_type(source: Source) -> type[msgspec.Struct]:
     """A struct with `time` and a field per column; c0, c1, … because a column may be called `class`."""
     fields: list[Any] = [("time", _time_type(source))]
-    optional: list[Any] = []
+    optional: list[Any] = [("created", _time_type(source) | None | UnsetType, UNSET)] if source.created_at else []
     for index, column in enumerate(source.columns.values()):
         kind = _TYPES[column.dtype]
         if column.nullable:
             optional.append((f"c{index}", kind | None | UnsetType, UNSET))
         else:
             fields.append((f"c{index}", kind))
-    names = {"time": source.timestamp} | {f"c{index}": name for index, name in enumerate(source.columns)}
+    names = {"time": source.timestamp, "created": source.created_at} | {
+        f"c{index}": name for index, name in enumerate(source.columns)
+    }
     return msgspec.defstruct(
         "Record",
         fields + optional,

@@ -24,28 +24,44 @@ class SourceColumn:
 
 @dataclass(frozen=True)
 class Source:
-    """Rows with a schema and the column that says when they happened."""
+    """Rows with a schema and the column that says when they happened.
+
+    `created_at` names a column of rows that bring their own: since when they were known, at most their landing; without
+    one, or where a row leaves it empty, that is the landing time.
+    """
 
     name: str
     _: KW_ONLY
     timestamp: str
     schema: SchemaType = field(hash=False)
     timestamp_format: TimestampFormat = "rfc3339"
+    created_at: str = ""
     unknown_fields: Literal["drop", "reject"] = "drop"
     description: str = ""
 
     def __post_init__(self) -> None:
         check_name(self.name, "source")
-        # The timestamp may well be called event_timestamp: that is what it becomes.
-        if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", self.timestamp):
-            raise DefinitionError(f"source {self.name!r}: timestamp {self.timestamp!r} is not a lower_snake_case name")
-        if self.timestamp in self.schema:
-            raise DefinitionError(
-                f"source {self.name!r}: {self.timestamp!r} is the timestamp; leave it out of the schema"
-            )
+        self._check_time("timestamp", self.timestamp)
+        if self.created_at:
+            self._check_time("created_at", self.created_at)
+        if self.created_at == self.timestamp:
+            raise DefinitionError(f"source {self.name!r}: {self.timestamp!r} is the timestamp and created_at")
         for column, declared in self.schema.items():
             check_name(column, f"source {self.name!r}, column")
             scalar_of(declared, f"source {self.name!r}, column {column!r}")
+
+    def _check_time(self, what: str, column: str) -> None:
+        # It may well be called event_timestamp or created_at: that is what it becomes.
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", column):
+            raise DefinitionError(f"source {self.name!r}: {what} {column!r} is not a lower_snake_case name")
+        if column in self.schema:
+            raise DefinitionError(f"source {self.name!r}: {column!r} is the {what}; leave it out of the schema")
+
+    @cached_property
+    def times(self) -> dict[str, str]:
+        """The columns that are not in the schema, and what they are called when landed."""
+        own = {self.created_at: "created_at"} if self.created_at else {}
+        return {self.timestamp: "event_timestamp", **own}
 
     @cached_property
     def columns(self) -> dict[str, SourceColumn]:
@@ -55,9 +71,10 @@ class Source:
 
     @cached_property
     def schema_version(self) -> str:
-        """Changes when a column's name, type or nullability does."""
+        """Changes when a column's name, type or nullability does, or where the times come from."""
         text = ",".join(f"{c.name}:{c.dtype.__name__}{'?' * c.nullable}" for c in self.columns.values())
-        return sha256(f"{self.timestamp}:{self.timestamp_format};{text}".encode()).hexdigest()[:12]
+        own = f":{self.created_at}" if self.created_at else ""
+        return sha256(f"{self.timestamp}:{self.timestamp_format}{own};{text}".encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -65,6 +82,11 @@ class KafkaSource(Source):
     """JSON records of one Kafka topic (by default the topic of the source's name)."""
 
     topic: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.created_at:
+            raise DefinitionError(f"source {self.name!r}: a record of Kafka is known when it lands; no created_at")
 
     @property
     def topic_name(self) -> str:

@@ -17,8 +17,13 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 def landed_schema(source: Source) -> pa.Schema:
-    """Columns of a landed file: the position in the source, the event's time, then the declared columns."""
+    """Columns of a landed file: the position in the source, the event's time, then the declared columns.
+
+    Where rows bring their own `created_at` it stands after the time; null where it is the landing time.
+    """
     head = [pa.field("sequence", pa.int64(), nullable=False), pa.field("event_timestamp", TIMESTAMP, nullable=False)]
+    if source.created_at:
+        head.append(pa.field("created_at", TIMESTAMP))
     return pa.schema(
         head + [pa.field(c.name, arrow_type(c.dtype), nullable=c.nullable) for c in source.columns.values()]
     )

@@ -105,15 +105,23 @@ def _table(source: Source, records: Sequence[Record], start: int) -> pa.Table:
 
 def _row(source: Source, number: int, record: Record) -> dict[str, object]:
     where = f"source {source.name!r}, record {number}"
-    unknown = sorted(record.keys() - source.columns.keys() - {source.timestamp})
+    unknown = sorted(record.keys() - source.columns.keys() - source.times.keys())
     if unknown:
-        columns = ", ".join([source.timestamp, *source.columns])
+        columns = ", ".join([*source.times, *source.columns])
         raise TerminalError(f"{where}: there is no column {unknown[0]!r}; it has {columns}")
-    time = record.get(source.timestamp)
-    if not isinstance(time, datetime) or time.tzinfo is None:
-        raise TerminalError(f"{where}: {source.timestamp} is {time!r}; it is an aware datetime")
+    times = {
+        landed: _time(record.get(name), f"{where}: {name}")
+        for name, landed in source.times.items()
+        if name == source.timestamp or record.get(name) is not None
+    }
     values = {name: _value(column, record.get(name), where) for name, column in source.columns.items()}
-    return {"event_timestamp": time.astimezone(UTC).replace(tzinfo=None), **values}
+    return {**times, **values}
+
+
+def _time(value: object, where: str) -> datetime:
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise TerminalError(f"{where} is {value!r}; it is an aware datetime")
+    return value.astimezone(UTC).replace(tzinfo=None)
 
 
 def _value(column: SourceColumn, value: Scalar, where: str) -> Scalar:

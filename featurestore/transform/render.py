@@ -23,8 +23,9 @@ def check_name(index: int) -> str:
 def features_sql(view: FeatureView) -> str:
     """The head that each row brings along, then the view's typed columns; one row per source row, in order."""
     entity_id = f"{entity_id_sql(view.entity.key_columns)} AS entity_id"
+    times = "event_timestamp, created_at" if view.source.created_at else "event_timestamp"
     columns = ", ".join(column_sql(column) for column in view.columns)
-    return f"SELECT {entity_id}, event_timestamp, sequence, {columns} FROM rows"
+    return f"SELECT {entity_id}, {times}, sequence, {columns} FROM rows"
 
 
 def column_sql(column: Column) -> str:

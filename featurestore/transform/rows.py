@@ -8,6 +8,7 @@ import duckdb
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from featurestore.definitions.view import FeatureView
 from featurestore.errors import TerminalError
@@ -71,8 +72,9 @@ def feature_rows(view: FeatureView, table: pa.Table, batch: Batch) -> FeatureRow
 def prepared_rows(view: FeatureView, table: pa.Table) -> pa.Table:
     """The landed rows as the view's SQL sees them: the timestamp under its own name, and the transform's columns."""
     rows = table
-    if view.source.timestamp not in table.column_names:
-        rows = rows.append_column(view.source.timestamp, rows["event_timestamp"])
+    for name, landed in view.source.times.items():
+        if name not in table.column_names:
+            rows = rows.append_column(name, rows[landed])
     if view.transform is None:
         return rows
     where = f"view {view.name!r}, transform {getattr(view.transform, '__name__', '?')}"
@@ -89,8 +91,9 @@ def _with_head(features: pa.Table, view: FeatureView, batch: Batch) -> pa.Table:
     def constant(value: int) -> pa.Array:
         return pa.array(np.full(features.num_rows, value, np.int64))
 
+    landed_at = constant(to_micros(batch.created_at)).cast(TIMESTAMP)
     brought = {
-        "created_at": constant(to_micros(batch.created_at)).cast(TIMESTAMP),
+        "created_at": pc.coalesce(features["created_at"], landed_at) if view.source.created_at else landed_at,
         "tie": constant(tie(batch.batch_id)),
     }
     columns = {name: brought[name] if name in brought else features[name] for name in HEAD}

@@ -60,7 +60,7 @@ def log_lineage(view: FeatureView, keys: Keys) -> dg.TableColumnLineage:
 
     A transform is opaque: whatever an expression takes from it may come from any column of the source.
     """
-    raw, declared = keys.raw(view.source.name), [view.source.timestamp, *view.source.schema]
+    raw, declared = keys.raw(view.source.name), [*view.source.times, *view.source.schema]
     made = {"entity_id": list(view.entity.key_columns), "event_timestamp": ["event_timestamp"]}
     for column in view.columns:
         made[column.name] = _columns_in(column.sql, declared, opaque=view.transform is not None)
@@ -75,8 +75,8 @@ def online_lineage(view: FeatureView, keys: Keys) -> dg.TableColumnLineage:
 
 
 def _deps(raw: dg.AssetKey, names: Iterable[str], view: FeatureView) -> list[dg.TableColumnDep]:
-    landed = ("event_timestamp" if name == view.source.timestamp else name for name in names)
-    return [dg.TableColumnDep(asset_key=raw, column_name=name) for name in landed]
+    landed = view.source.times
+    return [dg.TableColumnDep(asset_key=raw, column_name=landed.get(name, name)) for name in names]
 
 
 def _columns_in(sql: str, declared: Sequence[str], *, opaque: bool) -> list[str]:

@@ -38,7 +38,7 @@ def converter(source: Source, name: str, kind: pa.DataType) -> Converter:
     Raises:
         FileRefusedError: it does not.
     """
-    if name != source.timestamp:
+    if name not in source.times:
         dtype = source.columns[name].dtype
         found, wanted = _of_values(dtype, kind), dtype.__name__
     elif pa.types.is_timestamp(kind) and kind.tz is None:

@@ -91,7 +91,7 @@ def _json_maker(header: list[str], door: Door) -> Callable[[list[str]], bytes | 
     source = door.source
     plain = {column.name: column.dtype for column in source.columns.values() if column.dtype is not str}
     if source.timestamp_format != "rfc3339":
-        plain[source.timestamp] = float
+        plain |= dict.fromkeys(source.times, float)
     kinds = [(msgspec.json.encode(name) + b":", plain.get(name)) for name in header]
 
     def to_json(cells: list[str]) -> bytes | str:

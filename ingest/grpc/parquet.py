@@ -71,14 +71,16 @@ class _Reader:
         source = door.source
         self._door, self._schema = door, landed_schema(source)
         self._converters: dict[str, Converter] = {}
-        for name in (source.timestamp, *source.columns):
+        optional = {source.created_at} | {column.name for column in source.columns.values() if column.nullable}
+        for name in (*source.times, *source.columns):
             if name not in schema.names:
                 continue
             kind = schema.field(name).type
             # A column without any value has no type of its own: where it may be missing, it is.
-            if not (pa.types.is_null(kind) and name in source.columns and source.columns[name].nullable):
+            if not (pa.types.is_null(kind) and name in optional):
                 self._converters[name] = converter(source, name, kind)
-        self._undeclared = sum(name != source.timestamp and name not in source.columns for name in schema.names)
+        self._names = [*source.times, *source.columns]  # in the order of the landed schema
+        self._undeclared = sum(name not in self._names for name in schema.names)
         self._row = 0
 
     @property
@@ -94,8 +96,9 @@ class _Reader:
             columns[name], bad = convert(batch.column(name))
             for row, what in bad.items():
                 found.setdefault(row, Rejection(row, short(f"{name}: {what}")))
-        arrays = [pa.array(range(first_row, first_row + count), pa.int64()), columns[self._door.source.timestamp]]
-        arrays += [columns.get(field.name, pa.nulls(count, field.type)) for field in list(self._schema)[len(arrays) :]]
+        arrays = [pa.array(range(first_row, first_row + count), pa.int64())]
+        for name, field in zip(self._names, list(self._schema)[1:], strict=True):
+            arrays.append(columns.get(name, pa.nulls(count, field.type)))
         table = pa.Table.from_arrays(arrays, schema=self._schema)
         for one in refused(table, self._door, now):
             found.setdefault(one.row, one)

@@ -38,6 +38,6 @@ def check_columns(names: list[str], door: Door) -> None:
     if missing := [name for name in needed if name not in names]:
         there = ", ".join(names[:20]) or "nothing"
         raise FileRefusedError(f"source {source.name!r} needs the column {', '.join(missing)}; the file has {there}")
-    unknown = [name for name in names if name != source.timestamp and name not in source.columns]
+    unknown = [name for name in names if name not in source.times and name not in source.columns]
     if unknown and source.unknown_fields == "reject":
         raise FileRefusedError(f"source {source.name!r} does not know the column {', '.join(unknown[:20])}")

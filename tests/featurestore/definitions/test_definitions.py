@@ -64,6 +64,16 @@ def view(
             lambda: fs.KafkaSource("s", timestamp="t", schema={"t": int}),
             "'t' is the timestamp; leave it out of the schema",
         ),
+        (
+            lambda: fs.UploadSource("s", timestamp="t", created_at="c", schema={"c": int}),
+            "'c' is the created_at; leave it out of the schema",
+        ),
+        (
+            lambda: fs.UploadSource("s", timestamp="t", created_at="t", schema={"x": int}),
+            "the timestamp and created_at",
+        ),
+        (lambda: fs.UploadSource("s", timestamp="t", created_at="C", schema={"x": int}), "not a lower_snake_case name"),
+        (lambda: fs.KafkaSource("s", timestamp="t", created_at="c", schema={"x": int}), "no created_at"),
         (lambda: fs.KafkaSource("s", timestamp="t", schema={"x": bytes}), "is not one of str, int, float, bool"),
         (lambda: view(fs.Feature("f", int), fs.Feature("f", int)), "declares feature 'f' twice"),
         (lambda: fs.Model("m", []), "model 'm' expects no features"),
@@ -155,3 +165,11 @@ def test_a_project_that_is_not_there_is_named(reference: str, message: str) -> N
 
 def test_a_project_is_loaded_by_its_reference() -> None:
     assert load_project("featurestore_dagster.features.project:PROJECT") is PROJECT
+
+
+def test_a_source_whose_rows_bring_created_at_is_another_source() -> None:
+    plain, own = (fs.UploadSource("s", timestamp="t", created_at=name, schema={"x": int}) for name in ("", "known"))
+
+    assert plain.schema_version != own.schema_version
+    assert plain.times == {"t": "event_timestamp"}
+    assert own.times == {"t": "event_timestamp", "known": "created_at"}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 import featurestore as fs
@@ -116,3 +117,20 @@ def test_a_whole_test_takes_less_than_a_second() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, env=ENV, timeout=60)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
+
+
+def test_history_is_known_since_its_own_time() -> None:
+    """Rows that bring their `created_at` count for training from then on; the others from their landing on."""
+    limits = fs.UploadSource("limits", timestamp="at", created_at="loaded_at", schema={"user_id": int, "amount": int})
+    limit = fs.FeatureView("credit_limit", USER, limits, [fs.Feature("amount", int)])
+    store, old = MemoryStore(fs.Project((limit,))), NOW - 100 * HOUR
+    store.send(
+        limits,
+        {"user_id": 1, "at": old, "loaded_at": old + HOUR, "amount": 1},
+        {"user_id": 1, "at": old + HOUR, "loaded_at": old + 10 * HOUR, "amount": 2},
+        {"user_id": 1, "at": old + 2 * HOUR, "amount": 3},
+    )
+    spine = pa.table({"user_id": [1] * 3, "event_timestamp": [old, old + 5 * HOUR, old + 20 * HOUR]})
+
+    assert pa.table(store.training_set(spine, [limit], known_at="row"))["amount"].to_pylist() == [None, 1, 2]
+    assert pa.table(store.training_set(spine, [limit]))["amount"].to_pylist() == [1, 3, 3]

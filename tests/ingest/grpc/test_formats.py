@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+import featurestore as fs
 from featurestore.landing.batch import landed_schema
 from ingest.columns import Door
 from ingest.grpc.formats import read_csv, read_ndjson
@@ -175,6 +177,31 @@ def test_long_files_come_in_pieces_that_follow_one_another(tmp_path: Path) -> No
     assert [piece.first_row for piece in pieces] == [0, *(piece.end_row for piece in pieces[:-1])]
     assert pieces[-1].end_row == 40_000
     assert [n for n, _ in dead(pieces)] == list(range(1, 40_000, 2))
+
+
+IMPORTED = fs.UploadSource("imported", timestamp="at", created_at="known", schema={"user_id": int})
+
+
+def test_rows_may_bring_since_when_they_are_known(tmp_path: Path) -> None:
+    at, known, late = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "2026-06-01T00:00:00.000001Z"
+    known_of = [known, None, late, "1969-12-31T00:00:00Z", NOW.isoformat()]
+    lines = [{"user_id": n, "at": at} | ({} if one is None else {"known": one}) for n, one in enumerate(known_of)]
+    (tmp_path / "a.ndjson").write_bytes(b"\n".join(json.dumps(line).encode() for line in lines))
+    (tmp_path / "a.csv").write_text(
+        "user_id,at,known\n" + "".join(f"{n},{at},{k or ''}\n" for n, k in enumerate(known_of))
+    )
+    pq.write_table(pa.Table.from_pylist(lines), tmp_path / "a.parquet")
+
+    for suffix, reader in READERS.items():
+        [piece] = reader(tmp_path / f"a{suffix}", Door(IMPORTED), lambda: NOW)
+
+        assert piece.rows.schema == landed_schema(IMPORTED)
+        naive = [datetime(2026, 1, 2), None, NOW.replace(tzinfo=None)]  # noqa: DTZ001  # as it is landed
+        assert piece.rows["created_at"].to_pylist() == naive
+        assert [(one.sequence, one.reason) for one in piece.dead] == [
+            (2, f"known: {late} is not between 1970 and its landing"),
+            (3, "known: 1969-12-31T00:00:00Z is not between 1970 and its landing"),
+        ]
 
 
 @given(st.binary(max_size=300), st.sampled_from(sorted(READERS)))
