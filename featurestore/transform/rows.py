@@ -8,7 +8,6 @@ import duckdb
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from featurestore.definitions.view import FeatureView
 from featurestore.errors import TerminalError
@@ -91,9 +90,11 @@ def _with_head(features: pa.Table, view: FeatureView, batch: Batch) -> pa.Table:
     def constant(value: int) -> pa.Array:
         return pa.array(np.full(features.num_rows, value, np.int64))
 
-    landed_at = constant(to_micros(batch.created_at)).cast(TIMESTAMP)
+    created_at = constant(to_micros(batch.created_at)).cast(TIMESTAMP)
+    if view.source.created_at:
+        created_at = features["created_at"].fill_null(pa.scalar(to_micros(batch.created_at), TIMESTAMP))
     brought = {
-        "created_at": pc.coalesce(features["created_at"], landed_at) if view.source.created_at else landed_at,
+        "created_at": created_at,
         "tie": constant(tie(batch.batch_id)),
     }
     columns = {name: brought[name] if name in brought else features[name] for name in HEAD}

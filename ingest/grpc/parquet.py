@@ -96,7 +96,7 @@ class _Reader:
             columns[name], bad = convert(batch.column(name))
             for row, what in bad.items():
                 found.setdefault(row, Rejection(row, short(f"{name}: {what}")))
-        arrays = [pa.array(range(first_row, first_row + count), pa.int64())]
+        arrays: list[Any] = [pa.array(range(first_row, first_row + count), pa.int64())]
         for name, field in zip(self._names, list(self._schema)[1:], strict=True):
             arrays.append(columns.get(name, pa.nulls(count, field.type)))
         table = pa.Table.from_arrays(arrays, schema=self._schema)
