@@ -105,6 +105,7 @@ class DagsterSettings:
     lanes: int = 2
     run_rows: int = 2_000_000
     run_batches: int = 200
+    fresh_within_s: float = 60.0  # what has landed is in the log: the objective that alerts watch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ PROCESSES = {
     "grpc": "ingest.grpc.daemon",
     "generator": "ingest.generator.daemon",
     "server": "featurestore_serving.daemon",
+    "exporter": "featurestore_dagster.exporter.daemon",
 }
 
 

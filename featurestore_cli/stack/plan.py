@@ -70,6 +70,7 @@ def plan_platform(
         daemon("ingest-kafka", 9466, run="kafka", after=("kafka-topics",), wave=INGEST),
         daemon("ingest-grpc", 9467, run="grpc", after=(), wave=INGEST, address=grpc),
         *_dagster(dagster),
+        daemon("exporter", 9469, run="exporter", after=("dagster-daemon", "database"), wave=RUNS),
         *([daemon("generator", 9468, run="generator", after=FED, wave=GENERATOR, may_end=True)] if feeds else []),
     )
     return Plan(

@@ -20,6 +20,7 @@ from featurestore_dagster.sensors.cursor import Cursor
 from featurestore_dagster.services import Connect, Services
 
 JOB = "apply_batches"
+NAME = "landed_batches"
 DEFAULTS = DagsterSettings()
 
 
@@ -39,7 +40,7 @@ def sensor(
     tick = _Tick(project, keys, settings)
 
     @dg.sensor(
-        name="landed_batches",
+        name=NAME,
         target=dg.define_asset_job(JOB, selection=_targets(project, keys), description="Landed batches → features."),
         minimum_interval_seconds=1,
         default_status=dg.DefaultSensorStatus.RUNNING,
