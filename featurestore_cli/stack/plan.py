@@ -10,6 +10,7 @@ from threading import Thread
 
 from featurestore.errors import FeatureStoreError
 from featurestore.settings import PREFIX, Settings
+from featurestore_cli.stack import prometheus
 from featurestore_cli.stack.dagster import Dagster, plan_dagster
 from featurestore_cli.stack.ports import Ports
 from featurestore_cli.stack.provision import Provided, Site, provide_azurite, provide_kafka, provide_redis
@@ -62,7 +63,7 @@ def plan_platform(
     grpc = _grpc_address(site) if own_grpc else settings.grpc.address
     daemon = partial(_daemon, site.ports, before)
     feeds = kafka.started if generator is None else generator
-    units = (
+    processes = (
         *(_service(one) for one in (redis, kafka, azurite)),
         _job("kafka-topics", "topics", *([platform_id] if kafka.started else []), after=("kafka",)),
         *_example(home, azurite, platform_id),
@@ -73,8 +74,12 @@ def plan_platform(
         daemon("exporter", 9469, run="exporter", after=("dagster-daemon", "database"), wave=RUNS),
         *([daemon("generator", 9468, run="generator", after=FED, wave=GENERATOR, may_end=True)] if feeds else []),
     )
+    port = before.get(prometheus.NAME, 0)
+    watch = prometheus.plan_prometheus(
+        home.path / "prometheus", processes, environ, previous_port=port, ports=site.ports
+    )
     return Plan(
-        units=units,
+        units=(*processes, *watch),
         addresses={
             **redis.env,
             **kafka.env,
