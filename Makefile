@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.setup-done
 
-.PHONY: help up down test soak check setup proto lock bench clean
+.PHONY: help up down test soak check setup proto dashboards lock bench clean
 
 help:  ## this text
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -31,6 +31,9 @@ check: setup  ## style, types, layers, generated code, lock file
 
 proto: setup  ## generate the protobuf code
 	@$(BIN)/python tools/generate_protobuf.py
+
+dashboards: setup  ## generate Grafana's dashboards
+	@$(BIN)/python tools/generate_dashboards.py
 
 lock:  ## resolve the requirements anew
 	@$(BIN)/uv pip compile --universal --generate-hashes --no-header --no-emit-index-url --no-strip-extras \

@@ -1,4 +1,4 @@
-"""Fail when something that is generated is not what its source gives: protobuf code, the lock file."""
+"""Fail when something that is generated is not what its source gives: protobuf code, dashboards, the lock file."""
 
 import shutil
 import subprocess
@@ -6,6 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import generate_dashboards
 from generate_protobuf import TREE, generate
 
 LOCK = "requirements.lock"
@@ -21,6 +22,14 @@ def stale_protobuf(scratch: Path) -> list[str]:
     ]
 
 
+def stale_dashboards(scratch: Path) -> list[str]:
+    fresh = {path.name: (scratch / path).read_text() for path in generate_dashboards.generate(scratch)}
+    kept = {path.name: path.read_text() for path in (TREE / generate_dashboards.DIRECTORY).iterdir()}
+    return (
+        [] if fresh == kept else [f"{generate_dashboards.DIRECTORY} is not what its code gives; run `make dashboards`"]
+    )
+
+
 def stale_lock(scratch: Path) -> list[str]:
     shutil.copy(TREE / LOCK, scratch / LOCK)
     uv = Path(sys.executable).with_name("uv")
@@ -33,9 +42,12 @@ def stale_lock(scratch: Path) -> list[str]:
     return [] if fresh else [f"{LOCK} does not fit pyproject.toml; run `make lock`"]
 
 
+CHECKS = (stale_protobuf, stale_dashboards, stale_lock)
+
+
 def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
-        problems = stale_protobuf(Path(directory)) + stale_lock(Path(directory))
+        problems = [problem for stale in CHECKS for problem in stale(Path(directory))]
     for problem in problems:
         sys.stderr.write(f"error: {problem}\n")
     return 1 if problems else 0

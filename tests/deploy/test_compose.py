@@ -19,6 +19,8 @@ def test_the_versions_are_those_that_up_starts() -> None:
 
 
 def test_every_port_is_bound_to_loopback() -> None:
-    ports = [port for service in SERVICES.values() for port in service["ports"]]
+    ports = [port for service in SERVICES.values() for port in service.get("ports", ())]
     assert len(ports) == 3
     assert all(port.startswith("127.0.0.1:") for port in ports)
+    assert "--web.listen-address=127.0.0.1:9090" in SERVICES["prometheus"]["command"]
+    assert SERVICES["grafana"]["environment"]["GF_SERVER_HTTP_ADDR"] == "127.0.0.1"
