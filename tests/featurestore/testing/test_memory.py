@@ -111,8 +111,8 @@ def test_sql_that_does_not_fit_shows_when_the_store_is_made() -> None:
 
 
 def test_a_whole_test_takes_less_than_a_second() -> None:
-    """Imports included, once they are compiled; in CPU time, because other tests may run beside it (and twice as much, for
-    slow machines)."""
+    """Imports included, once they are compiled; in CPU time, because other tests may run beside it (and twice as much,
+    for slow machines)."""
     code = "import tests.featurestore.testing.test_memory as t; t.test_what_is_sent_is_online_and_logged_at_once()"
     subprocess.run([sys.executable, "-c", code], check=True, env=ENV, timeout=60)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
