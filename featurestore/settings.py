@@ -198,6 +198,11 @@ class Settings:
         return self.data_dir / "database" / "features.duckdb"
 
     @property
+    def jobs_dir(self) -> Path:
+        """Rows of large write jobs, on their way to the database service."""
+        return self.data_dir / "database" / "jobs"
+
+    @property
     def dagster_home(self) -> Path:
         return self.data_dir / "dagster"
 

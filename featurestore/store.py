@@ -121,7 +121,7 @@ def connect(project: Project, settings: Settings | None = None) -> Generator[Sto
     settings = settings or Settings.from_env(os.environ)  # noqa: TID251  # an entry point: of scripts and notebooks
     store = Store(
         project,
-        QueueDatabase(settings.redis.queues, namespace=settings.namespace, timeout_s=settings.database.read_timeout_s),
+        QueueDatabase.of(settings),
         RedisOnlineStore(settings.redis.url, namespace=settings.namespace, timeout_s=settings.redis.timeout_s),
     )
     try:

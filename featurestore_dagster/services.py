@@ -66,9 +66,7 @@ def landing_zone(settings: Settings) -> LandingZone:
 
 
 def open_database(settings: Settings) -> QueueDatabase:
-    return QueueDatabase(
-        settings.redis.queues, namespace=settings.namespace, timeout_s=settings.database.read_timeout_s
-    )
+    return QueueDatabase.of(settings)
 
 
 def open_online(settings: Settings) -> RedisOnlineStore:

@@ -1,6 +1,7 @@
 """Whether an append job is what its target and its ledger lines say; pure."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -104,9 +105,9 @@ def _check_counts(job: AppendJob, rows: pa.Table, quarantined: pa.Table) -> None
 
 
 def _per_line(table: pa.Table, lines: int) -> list[int]:
-    index = table[LINE]
-    if table.num_rows and (pc.min(index).as_py() < 0 or pc.max(index).as_py() >= lines):
+    """How many rows each ledger line has."""
+    counts: Any = pc.value_counts(table[LINE])
+    counted: dict[int, int] = {one["values"]: one["counts"] for one in counts.to_pylist()}
+    if counted and not 0 <= min(counted) <= max(counted) < lines:
         raise JobRefusedError(f"column 'line' does not stay within the {lines} ledger lines")
-    counted = table.group_by(LINE).aggregate([(LINE, "count")]).to_pylist()
-    by_line: dict[int, int] = {one[LINE]: one[f"{LINE}_count"] for one in counted}
-    return [by_line.get(line, 0) for line in range(lines)]
+    return [counted.get(line, 0) for line in range(lines)]

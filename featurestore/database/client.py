@@ -4,16 +4,19 @@ import os
 import secrets
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol, TypeVar, cast
 
 import pyarrow as pa
 
+from featurestore.database.job_files import JobFiles
 from featurestore.database.jobs import REPLY, AppendJob, AppendReply, Job, JobReply, SchemaJob, encode
 from featurestore.database.queues import Queues, connect, redis_errors
 from featurestore.database.reads import ReadRequest, Value, params_to_wire, table_of
 from featurestore.database.rows import build
 from featurestore.errors import DatabaseBusyError, JobRefusedError
+from featurestore.settings import Settings
 
 Row = TypeVar("Row")
 
@@ -63,13 +66,32 @@ class QueueDatabase:
     """The service's database. Every call waits at most `timeout_s` for its reply, under a key nobody can guess."""
 
     def __init__(
-        self, redis_url: str, *, namespace: str = "", timeout_s: float = 30.0, queue_jobs: int = 10_000
+        self,
+        redis_url: str,
+        *,
+        namespace: str = "",
+        timeout_s: float = 30.0,
+        queue_jobs: int = 10_000,
+        jobs_dir: Path | None = None,
     ) -> None:
+        """`jobs_dir`: the service's, where large jobs leave their rows; None on a machine that does not share it."""
         self._client = connect(redis_url, wait_s=timeout_s)
         self._queues = Queues(namespace)
         self._timeout_s, self._queue_jobs = timeout_s, queue_jobs
+        self._files = JobFiles(jobs_dir) if jobs_dir else None
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}"  # whom the service is fair to
         self._closed = threading.Event()
+
+    @classmethod
+    def of(cls, settings: Settings) -> "QueueDatabase":
+        """The database of the platform that these settings are of."""
+        return cls(
+            settings.redis.queues,
+            namespace=settings.namespace,
+            timeout_s=settings.database.read_timeout_s,
+            queue_jobs=settings.database.queue_jobs,
+            jobs_dir=settings.jobs_dir,
+        )
 
     def append(self, job: AppendJob) -> AppendReply:
         """As `Database.append`. Waits while the stream is long; DatabaseBusyError when it stays so."""
@@ -101,14 +123,13 @@ class QueueDatabase:
         self._client.close()
 
     def _send(self, job: Job) -> JobReply:
-        fields = encode(job)
-        size = sum(map(len, fields.values()))
-        if size > INLINE_BYTES:
-            raise JobRefusedError(f"the job has {size} bytes, at most {INLINE_BYTES} are taken; give it fewer batches")
-        fields[REPLY] = self._reply_key().encode()
         until = monotonic() + self._timeout_s
         with redis_errors(self._client):
             self._wait_for_room(until)
+            fields = {**encode(job, self._files and self._files.write), REPLY: self._reply_key().encode()}
+            size = sum(map(len, fields.values()))
+            if size > INLINE_BYTES:
+                raise JobRefusedError(f"the job has {size} bytes, at most {INLINE_BYTES} are taken; give it less")
             self._client.xadd(self._queues.write, cast("dict[Any, Any]", fields))
             reply = self._wait(fields[REPLY], max(0.001, until - monotonic()))
             if reply is None:

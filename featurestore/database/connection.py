@@ -11,6 +11,7 @@ from featurestore.errors import FormatError, TransientError
 
 MEMORY = ":memory:"
 _SPILL = "8GB"  # of temporary files of large queries
+_LOG = "64MB"  # of what was committed since the last checkpoint; read again when the file is opened after a crash
 
 
 def open_database(
@@ -26,7 +27,11 @@ def open_database(
         FormatError: it was written by a newer version of this software, or is no database.
     """
     file = str(path)
-    config: dict[str, str | bool | int | float | list[str]] = {"threads": threads, "max_temp_directory_size": _SPILL}
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "threads": threads,
+        "max_temp_directory_size": _SPILL,
+        "checkpoint_threshold": _LOG,
+    }
     if memory:
         config["memory_limit"] = memory
     if file == MEMORY:

@@ -12,9 +12,10 @@ from typing import Any, cast
 
 import redis
 
+from featurestore.database.job_files import JobFiles
 from featurestore.database.jobs import HEADER, KIND, REPLY, Job, JobReply, decode, job_id_of
 from featurestore.database.queues import REPLY_TTL_S, Queues
-from featurestore.errors import JobRefusedError
+from featurestore.errors import JobRefusedError, TransientError
 from featurestore.settings import DatabaseSettings
 
 log = logging.getLogger(__name__)
@@ -35,17 +36,15 @@ class Delivery:
     fields: Mapping[bytes, bytes]
     job: Job | None
     reason: str = ""
-
-    @property
-    def size(self) -> int:
-        return sum(map(len, self.fields.values()))
+    retry: bool = False  # the reason passes by itself
+    size: int = 0
 
 
 class Intake:
     """Not thread-safe; every method does I/O and may raise redis.RedisError."""
 
-    def __init__(self, client: redis.Redis, queues: Queues, settings: DatabaseSettings) -> None:
-        self._client, self._queues, self._settings = client, queues, settings
+    def __init__(self, client: redis.Redis, queues: Queues, files: JobFiles, settings: DatabaseSettings) -> None:
+        self._client, self._queues, self._files, self._settings = client, queues, files, settings
         self._recovering = True
         self._survived = False  # what was begun last did not end the process
         self._never = threading.Event()
@@ -62,6 +61,8 @@ class Intake:
                 return [delivery]
             self._recovering = False
         deliveries = self._new(BLOCK_MS)
+        if not deliveries:
+            self._files.sweep()
         if deliveries and (self._together or len(deliveries) > 1):
             # Not by blocking in Redis, whose clock for that ticks ten times a second.
             self._never.wait(self._settings.group_wait_ms / 1000)
@@ -94,6 +95,8 @@ class Intake:
         *_, acknowledged, _, _, depth = results
         if isinstance(acknowledged, Exception):
             raise acknowledged
+        for delivery in deliveries:
+            self._files.remove(delivery.fields)
         return int(depth)
 
     def make_group(self) -> None:
@@ -141,13 +144,15 @@ class Intake:
         return [entry for _, entries in named for entry in entries]
 
     def _delivery(self, entry_id: bytes, fields: dict[bytes, bytes] | None) -> Delivery:
+        fields = fields or {}
         try:
-            return Delivery(entry_id, fields or {}, decode(fields or {}))
-        except JobRefusedError as error:
+            whole = self._files.fill(fields)
+            return Delivery(entry_id, fields, decode(whole), size=sum(map(len, whole.values())))
+        except (JobRefusedError, TransientError) as error:
             log.warning("entry %s refused: %s", entry_id.decode(), error)
-            return Delivery(entry_id, fields or {}, None, str(error))
+            return Delivery(entry_id, fields, None, str(error), retry=isinstance(error, TransientError))
 
 
 def refusal(delivery: Delivery) -> JobReply:
     """The reply to a delivery without a job."""
-    return JobReply(job_id_of(delivery.fields), error=delivery.reason)
+    return JobReply(job_id_of(delivery.fields), error=delivery.reason, retry=delivery.retry)

@@ -1,10 +1,11 @@
 """Write jobs and their replies: plain values, and their form on the wire.
 
 A stream entry has the fields `kind`, `header` (JSON), `reply` (the key that gets the reply) and, for an append, `rows`
-and `quarantined` (Arrow IPC streams). A reply is JSON. There is no SQL in a job.
+and `quarantined` (Arrow IPC streams; instead of a large one `rows_file` or `quarantined_file`, see job_files). A reply
+is JSON. There is no SQL in a job.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,6 +17,8 @@ from featurestore.definitions.names import check_name
 from featurestore.errors import DefinitionError, JobRefusedError, TransientError
 
 KIND, HEADER, ROWS, QUARANTINED, REPLY = b"kind", b"header", b"rows", b"quarantined", b"reply"
+IN_FILE = b"_file"  # ends the field that names the file of a table which does not stand in the job
+LARGE_BYTES = 512 * 2**10  # of a table; below it, a file costs more than it saves
 COLUMN_TYPES = frozenset({"VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN"})
 
 Value = TypeVar("Value")
@@ -141,15 +144,15 @@ class _AppendHeader:
     lines: tuple[LedgerLine, ...]
 
 
-def encode(job: Job) -> dict[bytes, bytes]:
-    """The fields of the stream entry, without `reply`."""
+def encode(job: Job, to_file: Callable[[pa.Table], str] | None = None) -> dict[bytes, bytes]:
+    """The fields of the stream entry, without `reply`; large tables go to files, where there is a way to write them."""
     if isinstance(job, SchemaJob):
         return {KIND: b"schema", HEADER: msgspec.json.encode(job)}
     return {
         KIND: b"append",
         HEADER: msgspec.json.encode(_AppendHeader(job.job_id, job.target, job.lines)),
-        ROWS: to_ipc(job.rows),
-        QUARANTINED: to_ipc(job.quarantined),
+        **_table_field(ROWS, job.rows, to_file),
+        **_table_field(QUARANTINED, job.quarantined, to_file),
     }
 
 
@@ -189,6 +192,12 @@ def from_ipc(data: bytes) -> pa.Table:
     table = ipc.open_stream(data).read_all()
     table.validate(full=True)  # a flipped bit in an offset would otherwise crash the reader of the table
     return table
+
+
+def _table_field(name: bytes, table: pa.Table, to_file: Callable[[pa.Table], str] | None) -> dict[bytes, bytes]:
+    if to_file and table.nbytes > LARGE_BYTES:
+        return {name + IN_FILE: to_file(table).encode()}
+    return {name: to_ipc(table)}
 
 
 def _header(fields: Mapping[bytes, bytes], cls: type[Value]) -> Value:

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from featurestore.database.connection import open_database
 from featurestore.database.intake import Delivery, Intake, refusal
+from featurestore.database.job_files import JobFiles
 from featurestore.database.jobs import AppendJob, Job, JobReply, SchemaJob
 from featurestore.database.metrics import DatabaseMetrics
 from featurestore.database.queues import Queues, connect, redis_errors
@@ -40,7 +41,7 @@ class DatabaseService:
         self._queues = Queues(settings.namespace)
         self._metrics = DatabaseMetrics(registry or CollectorRegistry())
         self._client = connect(settings.redis.queues, wait_s=1.0)
-        self._intake = Intake(self._client, self._queues, settings.database)
+        self._intake = Intake(self._client, self._queues, JobFiles(settings.jobs_dir), settings.database)
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._readers: Readers | None = None
 

@@ -6,7 +6,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
-from pathlib import Path
 from typing import cast
 
 import duckdb
@@ -16,15 +15,15 @@ import pyarrow.compute as pc
 from featurestore.database.catalogue import Catalogue, transaction
 from featurestore.database.checks import LINE, checked
 from featurestore.database.jobs import AppendJob, Job, JobReply, LedgerLine, SchemaJob
+from featurestore.entity_id import hash64
 from featurestore.errors import JobRefusedError, NoSpaceError, TransientError
 
 log = logging.getLogger(__name__)
 
-_PAIRS = (Path(__file__).parent / "sql" / "applied_pairs.sql").read_text()
 _INCOMING = "incoming"  # the Arrow table that a statement reads, as it calls it
-_LEDGER = pa.schema(
-    [("batch_id", pa.string()), ("target", pa.string()), ("commit_seq", pa.int64())]
-    + [(name, pa.int64()) for name in ("rows_in", "logged", "filtered", "quarantined")]
+_LEDGER = (
+    *("batch_id", "target", "commit_seq", "rows_in", "logged", "filtered", "quarantined"),
+    *("applied_at", "batch_hash"),
 )
 
 Pair = tuple[str, str]
@@ -93,8 +92,8 @@ class Writer:
                     self._insert(relation, pa.concat_tables(tables))
                 if group.quarantined:
                     self._insert("quarantined_rows", pa.concat_tables(group.quarantined))
-                if group.ledger:
-                    self._insert("applied", _ledger_table(group.ledger), _LEDGER_MORE, {"now": _naive(self._now())})
+                with self._connection.appender("applied", columns=list(_LEDGER)) as ledger:
+                    ledger.append_rows(_ledger_rows(group.ledger, _naive(self._now())))
         finally:
             with suppress(duckdb.Error):
                 self._connection.unregister(_INCOMING)  # not earlier: in a failed transaction nothing works
@@ -115,22 +114,19 @@ class Writer:
         return JobReply(job.job_id, seqs, skipped)
 
     def _applied(self, jobs: Sequence[AppendJob]) -> dict[Pair, int]:
-        lines = [line for job in jobs for line in job.lines]
-        wanted = pa.table(
-            {
-                "batch_id": pa.array([line.batch_id for line in lines], pa.string()),
-                "target": pa.array([line.target for line in lines], pa.string()),
-            }
+        """The commit_seq of the pairs (and perhaps of others) that are in the ledger already."""
+        hashes = {hash64(line.batch_id) for job in jobs for line in job.lines}
+        if not hashes:
+            return {}
+        # As constants, which a scan compares at once: with a join, or as parameters, a small job would wait for this.
+        found = self._connection.execute(
+            f"SELECT batch_id, target, commit_seq FROM applied WHERE batch_hash IN ({', '.join(map(str, hashes))})"
         )
-        self._connection.register(_INCOMING, wanted)
-        return {(batch, target): seq for batch, target, seq in self._connection.execute(_PAIRS).fetchall()}
+        return {(batch, target): seq for batch, target, seq in found.fetchall()}
 
-    def _insert(self, relation: str, rows: pa.Table, more: str = "", params: dict[str, object] | None = None) -> None:
+    def _insert(self, relation: str, rows: pa.Table) -> None:
         self._connection.register(_INCOMING, rows)
-        self._connection.execute(f"INSERT INTO {relation} BY NAME SELECT *{more} FROM {_INCOMING}", params)
-
-
-_LEDGER_MORE = ", $now AS applied_at, md5_number_lower(batch_id) AS batch_hash"
+        self._connection.execute(f"INSERT INTO {relation} BY NAME SELECT * FROM {_INCOMING}")
 
 
 @dataclass(slots=True)
@@ -176,11 +172,22 @@ def _new_rows(table: pa.Table, skipped: Sequence[bool]) -> pa.Table:
     return table.filter(pc.take(pa.array([not one for one in skipped]), table[LINE]))
 
 
-def _ledger_table(ledger: Sequence[tuple[LedgerLine, int]]) -> pa.Table:
-    rows = [
-        {name: seq if name == "commit_seq" else getattr(line, name) for name in _LEDGER.names} for line, seq in ledger
+def _ledger_rows(ledger: Sequence[tuple[LedgerLine, int]], now: datetime) -> list[tuple[object, ...]]:
+    """Values in the order of _LEDGER."""
+    return [
+        (
+            one.batch_id,
+            one.target,
+            seq,
+            one.rows_in,
+            one.logged,
+            one.filtered,
+            one.quarantined,
+            now,
+            hash64(one.batch_id),
+        )
+        for one, seq in ledger
     ]
-    return pa.Table.from_pylist(rows, schema=_LEDGER)
 
 
 @contextmanager

@@ -36,9 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     store = ModelStore(settings.redis.url, namespace=settings.namespace, timeout_s=settings.redis.timeout_s)
-    database = QueueDatabase(
-        settings.redis.queues, namespace=settings.namespace, timeout_s=settings.database.read_timeout_s
-    )
+    database = QueueDatabase.of(settings)
     try:
         columns = ", ".join(Described.__dataclass_fields__)
         known = database.query(f"SELECT {columns} FROM model_metadata ORDER BY ALL", into=Described)

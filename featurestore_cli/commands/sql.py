@@ -13,9 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    database = QueueDatabase(
-        settings.redis.queues, namespace=settings.namespace, timeout_s=settings.database.read_timeout_s
-    )
+    database = QueueDatabase.of(settings)
     try:
         rows = database.query_arrow(args.query)
     finally:

@@ -85,7 +85,8 @@ def process(settings: Settings) -> "subprocess.Popen[bytes]":
 
 
 @contextmanager
-def client(settings: Settings, **options: float) -> Generator[QueueDatabase]:
+def client(settings: Settings, **options: object) -> Generator[QueueDatabase]:
+    options = {"jobs_dir": settings.jobs_dir, **options}
     database = QueueDatabase(settings.redis.queues, namespace=settings.namespace, **options)  # type: ignore[arg-type]
     try:
         yield database

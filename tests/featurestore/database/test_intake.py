@@ -3,11 +3,13 @@
 import json
 from collections.abc import Generator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import redis
 
 from featurestore.database.intake import GROUP, Intake, refusal
+from featurestore.database.job_files import JobFiles
 from featurestore.database.jobs import JobReply, encode
 from featurestore.database.queues import Queues, connect, redis_errors
 from featurestore.errors import StoreUnavailableError
@@ -26,7 +28,9 @@ def redis_client(redis_url: str) -> Generator["redis.Redis"]:
 
 
 def intake(redis_url: str, **settings: int) -> Intake:
-    made = Intake(connect(redis_url, wait_s=1), QUEUES, replace(DatabaseSettings(), **settings))  # type: ignore[arg-type]
+    made = Intake(
+        connect(redis_url, wait_s=1), QUEUES, JobFiles(Path("nowhere")), replace(DatabaseSettings(), **settings)
+    )  # type: ignore[arg-type]
     made.make_group()
     return made
 

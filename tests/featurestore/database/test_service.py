@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from featurestore.database.intake import CONSUMER, GROUP, Intake
+from featurestore.database.job_files import JobFiles
 from featurestore.database.jobs import SchemaJob, encode
 from featurestore.database.queues import Queues, connect
 from featurestore.database.tables import view_table
@@ -130,7 +131,7 @@ def test_a_job_that_is_never_finished_is_given_up(tmp_path: Path, redis_client: 
     redis_client.xadd(QUEUES.write, fields)  # type: ignore[arg-type]
     redis_client.xadd(QUEUES.write, encode(job(("b", 3))))  # type: ignore[arg-type]
     for _ in range(6):  # once in a group, then alone: as often as the process died with it in its hands
-        intake = Intake(connect(redis_url, wait_s=1), QUEUES, settings.database)
+        intake = Intake(connect(redis_url, wait_s=1), QUEUES, JobFiles(settings.jobs_dir), settings.database)
         intake.make_group()
         assert intake.take()[0].job is not None
     with on_a_thread(settings) as serving:

@@ -1,0 +1,117 @@
+"""Write jobs through the database service against the same rows inserted into a file of one's own (INSERT … SELECT).
+
+python -m benchmarks.database_write --rows 200000
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.online_data import redis_server
+from featurestore.database.client import QueueDatabase
+from featurestore.database.jobs import AppendJob, LedgerLine
+from featurestore.database.tables import create_log_table, view_table
+from tests.featurestore.database.examples import ACTIVITY, ROWS, quarantine
+from tests.featurestore.database.serving import process, settings_for
+
+GOALS = {1_000: 0.25, 10_000: 0.5}
+EPOCH_US = 1_767_225_600_000_000  # 2026-01-01
+
+
+def rows(count: int, first: int) -> pa.Table:
+    """Rows of one batch, an event a millisecond."""
+    dice = np.random.default_rng(first)
+    numbers = np.arange(first, first + count)
+    times = pa.array(EPOCH_US + numbers * 1_000).view(pa.timestamp("us"))
+    values = {
+        "entity_id": pa.array(dice.integers(0, 100_000, count)).cast(pa.string()),
+        "event_timestamp": times,
+        "created_at": times,
+        "sequence": pa.array(numbers),
+        "tie": pa.array(np.full(count, first)),
+        "last_action": pa.array(["click", "view", "buy"]).take(pa.array(dice.integers(0, 3, count))),
+        "amount": pa.array(dice.random(count)),
+        "steps": pa.array(dice.integers(0, 1000, count)),
+        "bought": pa.array(dice.random(count) < 0.1),
+        "spend": pa.array(dice.random(count)),
+        "line": pa.array(np.zeros(count, np.int32)),
+    }
+    return pa.table(values, schema=ROWS)
+
+
+def job(table: pa.Table, name: str) -> AppendJob:
+    lines = (LedgerLine(name, ACTIVITY.target, ACTIVITY.digest, table.num_rows, table.num_rows, 0, 0),)
+    return AppendJob(name, ACTIVITY.target, lines, table, quarantine())
+
+
+def direct(home: Path, tables: Sequence[pa.Table]) -> float:
+    """Seconds to insert the tables, a transaction each."""
+    with duckdb.connect(home / f"{time.time_ns()}.duckdb", config={"threads": 2}) as connection:
+        connection.execute("CREATE SCHEMA log")
+        connection.execute(create_log_table(view_table(ACTIVITY)))
+        began = time.perf_counter()
+        for number, table in enumerate(tables):
+            connection.register("incoming", table)
+            connection.execute(
+                "INSERT INTO log.activity_v1 BY NAME SELECT * EXCLUDE (line), $seq AS commit_seq FROM incoming",
+                {"seq": number},
+            )
+        return time.perf_counter() - began
+
+
+def served(database: QueueDatabase, jobs: Sequence[AppendJob], producers: int) -> float:
+    began = time.perf_counter()
+    with ThreadPoolExecutor(producers) as pool:
+        list(pool.map(database.append, jobs))
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--producers", type=int, nargs="*", default=[1, 4])
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory, redis_server() as url:
+        home = Path(directory)
+        settings = settings_for(home / "data", url)
+        service, database = process(settings), QueueDatabase.of(settings)
+        try:
+            for size, goal in GOALS.items():
+                tables = [rows(size, first) for first in range(0, args.rows, size)]
+                for producers in args.producers:
+                    compare(home, database, tables, producers, goal, args.repeats)
+        finally:
+            database.close()
+            service.terminate()
+            service.wait(30)
+
+
+def compare(
+    home: Path, database: QueueDatabase, tables: Sequence[pa.Table], producers: int, goal: float, repeats: int
+) -> None:
+    taken: list[tuple[float, float]] = []
+    for turn in range(repeats + 1):  # the first warms up
+        jobs = [job(table, f"{time.time_ns()}-{number}") for number, table in enumerate(tables)]
+        once = direct(home, tables), served(database, jobs, producers)
+        if turn:
+            taken.append(once)
+    theirs, ours = (statistics.median(one) for one in zip(*taken, strict=True))
+    total = sum(table.num_rows for table in tables)
+    print(
+        f"{len(tables)} jobs of {tables[0].num_rows} rows, {producers} at once: {total / ours:9.0f} rows/s, "
+        f"direct {total / theirs:9.0f} rows/s, ratio {theirs / ours:.2f} (goal {goal})",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
