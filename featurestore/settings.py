@@ -101,6 +101,7 @@ class DatabaseSettings:
 class DagsterSettings:
     """The sensors' pace; limits of runs and pools stand in dagster.yaml."""
 
+    launcher: str = "warm"  # of runs: forks of a process that has loaded the code; stock = a new process each
     run_interval_s: float = 10.0  # a run per source at most this often, unless much is pending
     lanes: int = 2
     run_rows: int = 2_000_000
