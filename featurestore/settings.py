@@ -98,6 +98,13 @@ class DatabaseSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LakeSettings:
+    """When rows of the log leave DuckDB for Parquet files."""
+
+    after_days: int = 7  # whole days (UTC) since the day they landed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DagsterSettings:
     """The sensors' pace; limits of runs and pools stand in dagster.yaml."""
 
@@ -161,6 +168,7 @@ class Settings:
     ingest: IngestSettings = IngestSettings()
     grpc: GrpcSettings = GrpcSettings()
     database: DatabaseSettings = DatabaseSettings()
+    lake: LakeSettings = LakeSettings()
     dagster: DagsterSettings = DagsterSettings()
     server: ServerSettings = ServerSettings()
     generator: GeneratorSettings = GeneratorSettings()
@@ -193,6 +201,10 @@ class Settings:
     @property
     def landing_dir(self) -> Path:
         return self.data_dir / "landing"
+
+    @property
+    def lake_dir(self) -> Path:
+        return self.data_dir / "lake"
 
     @property
     def database_file(self) -> Path:

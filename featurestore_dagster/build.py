@@ -7,6 +7,7 @@ import dagster as dg
 from featurestore.definitions.project import Project
 from featurestore.settings import Settings
 from featurestore_dagster.assets.features import feature_assets
+from featurestore_dagster.assets.lake import lake_assets, lake_schedule
 from featurestore_dagster.assets.models import model_assets
 from featurestore_dagster.assets.online import online_rebuild
 from featurestore_dagster.assets.raw import raw_assets, source_specs
@@ -34,6 +35,7 @@ def build_definitions(project: Project, settings: Settings, *, notify: Notify = 
             *source_specs(project, keys),
             *raw_assets(project, keys),
             *feature_assets(project, keys),
+            *lake_assets(project, keys),
             *model_assets(project, keys),
             online_rebuild(project, keys),
         ],
@@ -50,7 +52,7 @@ def build_definitions(project: Project, settings: Settings, *, notify: Notify = 
             checks.sensor(project, services, keys),
             failures.sensor(notify),
         ],
-        schedules=[purge, reconcile],
+        schedules=[lake_schedule(project, keys), purge, reconcile],
         resources=resources(settings),
         executor=dg.in_process_executor,
     )

@@ -7,6 +7,7 @@ import dagster as dg
 
 from featurestore.settings import Settings
 from featurestore_dagster.assets.features import feature_assets
+from featurestore_dagster.assets.lake import lake_assets, lake_schedule
 from featurestore_dagster.assets.models import model_assets
 from featurestore_dagster.assets.online import online_rebuild
 from featurestore_dagster.assets.raw import raw_assets, source_specs
@@ -30,6 +31,7 @@ defs = dg.Definitions(
         *source_specs(PROJECT, KEYS),  # source/…    topics and uploads (outside)
         *raw_assets(PROJECT, KEYS),  # raw/…       landed batches of an hour, checked
         *feature_assets(PROJECT, KEYS),  # features/…  the log, and online/… in the same step; derived views as nodes
+        *lake_assets(PROJECT, KEYS),  # lake/…      closed days of the log, in Parquet files
         *model_assets(PROJECT, KEYS),  # models/…    metadata → DuckDB, production artifacts → Redis
         online_rebuild(PROJECT, KEYS),
     ],
@@ -46,7 +48,7 @@ defs = dg.Definitions(
         checks.sensor(PROJECT, SERVICES, KEYS),
         failures.sensor(),
     ],
-    schedules=[purge, reconcile],
+    schedules=[lake_schedule(PROJECT, KEYS), purge, reconcile],
     resources=resources(SETTINGS),
     executor=dg.in_process_executor,
 )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-SOURCES, RAW, FEATURES, ONLINE, MODELS = "sources", "raw", "features", "online", "models"  # groups
+SOURCES, RAW, FEATURES, LAKE, ONLINE, MODELS = "sources", "raw", "features", "lake", "online", "models"  # groups
 
 TRANSFORM_POOL = "transform"  # steps that compute and write feature rows
 DATABASE_POOL = "database"  # steps that read the whole log
@@ -25,6 +25,9 @@ class Keys:
 
     def features(self, view: str) -> dg.AssetKey:
         return self._key("features", view)
+
+    def lake(self, view: str) -> dg.AssetKey:
+        return self._key("lake", view)
 
     def online(self, view: str) -> dg.AssetKey:
         return self._key("online", view)

@@ -16,6 +16,7 @@ from featurestore.errors import TerminalError
 from featurestore.landing.batch import Batch
 from featurestore.landing.zone import LandingZone
 from featurestore.models.publish import ModelStore
+from featurestore.offline.lake import Lake
 from featurestore.online.store import OnlineStore
 from featurestore.settings import Settings
 from featurestore_dagster.services import Blobs, landing_zone, open_blobs, open_database, open_models, open_online
@@ -54,6 +55,10 @@ def resources(settings: Settings) -> Resources:
         with closing(open_database(settings)) as client:
             yield client
 
+    @dg.resource(description="Closed days of the log, in Parquet files.")
+    def lake() -> Lake:
+        return Lake(settings.lake_dir.absolute(), after_days=settings.lake.after_days)
+
     @dg.resource(description="The newest values, in Redis.")
     def online() -> Generator[OnlineStore]:
         with closing(open_online(settings)) as store:
@@ -73,6 +78,7 @@ def resources(settings: Settings) -> Resources:
         "batches": BatchSelection(),
         "landing": landing,
         "database": database,
+        "lake": lake,
         "online": online,
         "blobs": blobs,
         "models": models,

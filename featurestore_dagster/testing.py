@@ -27,6 +27,7 @@ from featurestore.definitions.source import Source
 from featurestore.landing.batch import Batch, landed_schema
 from featurestore.landing.publish import Published
 from featurestore.landing.zone import LandingZone, kafka_chain
+from featurestore.offline.lake import Lake
 from featurestore.online.memory import MemoryOnlineStore
 from featurestore.online.store import OnlineStore
 from featurestore_dagster.backlog import Backlog
@@ -50,6 +51,7 @@ def memory_resources(directory: Path | None = None) -> Resources:
         "batches": BatchSelection(),
         "landing": LandingZone(root / "landing"),
         "database": database,
+        "lake": Lake(_lake_of(duckdb.database)),
         "online": MemoryOnlineStore(),
         "duckdb": duckdb,
     }
@@ -113,7 +115,7 @@ class _SharedDatabase:
     def opened(self) -> Generator[EmbeddedDatabase]:
         with self._lock:
             self._users += 1
-            database = self._database = self._database or EmbeddedDatabase(self._path)
+            database = self._database = self._database or EmbeddedDatabase(self._path, lake_dir=_lake_of(self._path))
         try:
             yield database
         finally:
@@ -122,6 +124,10 @@ class _SharedDatabase:
                 if not self._users:
                     database.close()
                     self._database = None
+
+
+def _lake_of(path: str) -> Path:
+    return Path(path).parent / "lake"
 
 
 @cache

@@ -10,12 +10,14 @@ import duckdb
 import msgspec
 
 from featurestore.database.checks import other_code
-from featurestore.database.jobs import FeatureColumn, SchemaJob, ViewTable
+from featurestore.database.jobs import FeatureColumn, MoveJob, SchemaJob, ViewTable
+from featurestore.database.lake_files import LakeFiles
 from featurestore.database.tables import (
     SYSTEM_TARGETS,
     Target,
     create_features_view,
-    create_log_table,
+    create_hot_table,
+    create_log_view,
     target_of,
 )
 from featurestore.errors import JobRefusedError
@@ -40,9 +42,15 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Generator[None]:
 class Catalogue:
     """The targets of appends; belongs to the writer's connection and thread."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, lake_dir: Path | None = None) -> None:
+        """Raises CorruptFileError when a file of the lake is gone."""
         self._connection = connection
+        self._lake = LakeFiles(connection, lake_dir)
         self._tables = {version.table.target: version.table for version in self._versions()}
+        with transaction(connection):  # the lake may lie elsewhere than last time
+            self._lake.check()
+            for table in self._tables.values():
+                self._create_log(table)
 
     def target(self, name: str) -> Target:
         """Raises JobRefusedError when nothing of that name is registered."""
@@ -66,11 +74,28 @@ class Catalogue:
         with transaction(self._connection):
             for table in wanted:
                 if table.target not in self._tables:
-                    self._connection.execute(create_log_table(table))
+                    self._connection.execute(create_hot_table(table))
+                    self._create_log(table)
                 self._connection.execute(_REGISTER, {**_row(table), "now": now.replace(tzinfo=None)})
             active = [version.table for version in self._versions() if version.active]
             self._connection.execute(create_features_view(active))
         self._tables = tables
+
+    def move(self, job: MoveJob, now: datetime) -> None:
+        """Swap rows for files of the lake, in one transaction; a job that was done before changes nothing.
+
+        Raises:
+            JobRefusedError: there is no such log or file, or the files do not hold exactly the rows.
+        """
+        if job.target not in self._tables:
+            raise JobRefusedError(f"there is no log {job.target!r}")
+        table = self._tables[job.target]
+        with transaction(self._connection):
+            self._lake.move(job, table, now)
+            self._create_log(table)
+
+    def _create_log(self, table: ViewTable) -> None:
+        self._connection.execute(create_log_view(table, self._lake.paths(table.target)))
 
     def _versions(self) -> list["_Version"]:
         return [_version(*row) for row in self._connection.execute(_READ).fetchall()]

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar, cast
 import pyarrow as pa
 
 from featurestore.database.job_files import JobFiles
-from featurestore.database.jobs import REPLY, AppendJob, AppendReply, Job, JobReply, SchemaJob, encode
+from featurestore.database.jobs import REPLY, AppendJob, AppendReply, Job, JobReply, MoveJob, SchemaJob, encode
 from featurestore.database.queues import Queues, connect, redis_errors
 from featurestore.database.reads import ReadRequest, Value, params_to_wire, table_of
 from featurestore.database.rows import build
@@ -42,6 +42,15 @@ class Database(Protocol):
 
         Raises:
             JobRefusedError: a version is registered with other code, or a feature's name or type is taken.
+            TransientError: as for `append`.
+        """
+        ...
+
+    def move(self, job: MoveJob) -> None:
+        """Let files of the lake take the place of rows of a log, in one step.
+
+        Raises:
+            JobRefusedError: the files do not hold exactly these rows.
             TransientError: as for `append`.
         """
         ...
@@ -99,6 +108,10 @@ class QueueDatabase:
 
     def ensure(self, job: SchemaJob) -> None:
         """As `Database.ensure`."""
+        self._send(job).appended()
+
+    def move(self, job: MoveJob) -> None:
+        """As `Database.move`."""
         self._send(job).appended()
 
     def query(self, sql: str, params: Mapping[str, Value] | None = None, *, into: type[Row]) -> list[Row]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import duckdb
 
 from featurestore.database.migrations.run import migrate
+from featurestore.database.tables import quoted
 from featurestore.errors import FormatError, TransientError
 
 MEMORY = ":memory:"
@@ -59,7 +60,7 @@ def _connect(file: str, config: dict[str, str | bool | int | float | list[str]])
 
 def _lock_down(connection: duckdb.DuckDBPyConnection, allowed: Sequence[Path]) -> None:
     """The order matters: directories cannot be allowed once access is off, and nothing once the settings are locked."""
-    directories = ", ".join("'" + str(path.absolute()).replace("'", "''") + "'" for path in allowed)
+    directories = ", ".join(quoted(str(path.absolute())) for path in allowed)
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute(f"SET allowed_directories = [{directories}]")
     connection.execute("SET enable_external_access = false")  # also: no Python variable is taken for a table

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from featurestore.database.connection import MEMORY, open_database
 from featurestore.database.guard import Caps, Guard, reading
-from featurestore.database.jobs import AppendJob, AppendReply, SchemaJob
+from featurestore.database.jobs import AppendJob, AppendReply, MoveJob, SchemaJob
 from featurestore.database.reads import Value
 from featurestore.database.rows import build
 from featurestore.database.writer import Writer
@@ -22,9 +22,9 @@ _CAPS = Caps(rows=100_000_000, bytes=16 * 2**30)  # the caller's own memory
 class EmbeddedDatabase:
     """The service's own writer and guard, without the service. Never point it at the service's file."""
 
-    def __init__(self, path: str | Path = MEMORY) -> None:
-        self._connection = open_database(path)
-        self._writer = Writer(self._connection)
+    def __init__(self, path: str | Path = MEMORY, *, lake_dir: Path | None = None) -> None:
+        self._connection = open_database(path, allowed=[lake_dir] if lake_dir else [])
+        self._writer = Writer(self._connection, lake_dir=lake_dir)
         self._root = self._connection.cursor()
         self._guard = Guard(_CAPS)
         self._writing = threading.Lock()
@@ -36,6 +36,11 @@ class EmbeddedDatabase:
 
     def ensure(self, job: SchemaJob) -> None:
         """As `Database.ensure`."""
+        with self._writing:
+            self._writer.commit([job])[0].appended()
+
+    def move(self, job: MoveJob) -> None:
+        """As `Database.move`."""
         with self._writing:
             self._writer.commit([job])[0].appended()
 

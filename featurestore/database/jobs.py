@@ -5,9 +5,11 @@ and `quarantined` (Arrow IPC streams; instead of a large one `rows_file` or `qua
 is JSON. There is no SQL in a job.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from datetime import date
+from typing import ClassVar, Literal, TypeVar
 
 import msgspec
 import pyarrow as pa
@@ -19,6 +21,7 @@ from featurestore.errors import DefinitionError, JobRefusedError, TransientError
 KIND, HEADER, ROWS, QUARANTINED, REPLY = b"kind", b"header", b"rows", b"quarantined", b"reply"
 IN_FILE = b"_file"  # ends the field that names the file of a table which does not stand in the job
 LARGE_BYTES = 512 * 2**10  # of a table; below it, a file costs more than it saves
+_LAKE_FILE = re.compile(r"[a-z0-9_]+/\d{4}-\d{2}-\d{2}/[a-z0-9-]+\.parquet")  # <log>/<landing day>/<file>
 COLUMN_TYPES = frozenset({"VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN"})
 
 Value = TypeVar("Value")
@@ -44,6 +47,7 @@ class AppendJob:
     `rows` and `quarantined` have a column `line`, the index of their ledger line; it is not stored.
     """
 
+    kind: ClassVar[str] = "append"
     job_id: str
     target: str
     lines: tuple[LedgerLine, ...]
@@ -88,19 +92,63 @@ class ViewTable:
 
     @property
     def relation(self) -> str:
-        """The log table's name in SQL; view names are checked, so it needs no quoting rules."""
+        """The log's name in SQL: every row, wherever it is. View names are checked, so it needs no quoting rules."""
         return f'log."{self.view}_v{self.version}"'
+
+    @property
+    def hot_relation(self) -> str:
+        """The table of the rows that have not moved to the lake."""
+        return f'hot."{self.view}_v{self.version}"'
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaJob:
     """Creates the tables that are missing and brings `features` up to date; all of them or, when refused, none."""
 
+    kind: ClassVar[str] = "schema"
     job_id: str
     tables: tuple[ViewTable, ...]
 
 
-Job = AppendJob | SchemaJob
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LakeFile:
+    """A Parquet file of the lake; `name` is its path below the lake's directory.
+
+    Files of rows hold those of the entities whose hash64 modulo `buckets` is `bucket`. The others are what a rebuild
+    needs beside the rows: their lines of the ledger, and the quarantined rows of these.
+    """
+
+    name: str
+    kind: Literal["rows", "ledger", "quarantined"]
+    bucket: int = 0
+    buckets: int = 1
+    row_count: int
+    size_bytes: int
+    digest: str
+
+    def __post_init__(self) -> None:
+        if not _LAKE_FILE.fullmatch(self.name):
+            raise DefinitionError(f"{self.name!r} does not name a file of the lake")
+
+    @property
+    def day(self) -> date:
+        """When its rows landed."""
+        return date.fromisoformat(self.name.split("/")[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveJob:
+    """The rows of a log that landed on `day`, up to `commit_seq`, are in `files` now: let DuckDB forget its own."""
+
+    kind: ClassVar[str] = "move"
+    job_id: str
+    target: str
+    day: date
+    commit_seq: int
+    files: tuple[LakeFile, ...]
+
+
+Job = AppendJob | SchemaJob | MoveJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +194,11 @@ class _AppendHeader:
 
 def encode(job: Job, to_file: Callable[[pa.Table], str] | None = None) -> dict[bytes, bytes]:
     """The fields of the stream entry, without `reply`; large tables go to files, where there is a way to write them."""
-    if isinstance(job, SchemaJob):
-        return {KIND: b"schema", HEADER: msgspec.json.encode(job)}
+    kind = job.kind.encode()
+    if not isinstance(job, AppendJob):
+        return {KIND: kind, HEADER: msgspec.json.encode(job)}
     return {
-        KIND: b"append",
+        KIND: kind,
         HEADER: msgspec.json.encode(_AppendHeader(job.job_id, job.target, job.lines)),
         **_table_field(ROWS, job.rows, to_file),
         **_table_field(QUARANTINED, job.quarantined, to_file),
@@ -163,10 +212,12 @@ def decode(fields: Mapping[bytes, bytes]) -> Job:
         JobRefusedError: a field is missing or is not what it should be; the message names it.
     """
     kind = fields.get(KIND, b"").decode(errors="replace")
-    if kind == "schema":
+    if kind == SchemaJob.kind:
         return _header(fields, SchemaJob)
-    if kind != "append":
-        raise JobRefusedError(f"kind {kind!r} is not one of append, schema")
+    if kind == MoveJob.kind:
+        return _header(fields, MoveJob)
+    if kind != AppendJob.kind:
+        raise JobRefusedError(f"kind {kind!r} is not one of append, schema, move")
     header = _header(fields, _AppendHeader)
     return AppendJob(header.job_id, header.target, header.lines, _table(fields, ROWS), _table(fields, QUARANTINED))
 

@@ -49,7 +49,7 @@ class DatabaseService:
         """Open the database before the first job is read; called again after a TransientError."""
         if self._connection is None:
             self._connection = self._open()
-            self._writer = Writer(self._connection)
+            self._writer = Writer(self._connection, lake_dir=self._settings.lake_dir)
             self._refused = self._register()
         with redis_errors(self._client):
             self._intake.make_group()
@@ -90,7 +90,7 @@ class DatabaseService:
     def _open(self) -> duckdb.DuckDBPyConnection:
         settings = self._settings
         settings.database_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        allowed = (settings.landing_dir,)
+        allowed = (settings.landing_dir, settings.lake_dir)
         return open_database(settings.database_file, memory=settings.database.memory, threads=_THREADS, allowed=allowed)
 
     def _register(self) -> str:
@@ -114,7 +114,7 @@ class DatabaseService:
         if job is None or reply.error:
             self._metrics.jobs["refused"].inc()
             return
-        self._metrics.job_seconds.labels("append" if isinstance(job, AppendJob) else "schema").observe(seconds)
+        self._metrics.job_seconds.labels(job.kind).observe(seconds)
         self._metrics.jobs["skipped" if reply.skipped and all(reply.skipped) else "done"].inc()
         if isinstance(job, AppendJob):
             new = zip(job.lines, reply.skipped, strict=True)

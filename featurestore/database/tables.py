@@ -1,6 +1,6 @@
 """The tables of the log: names, types and DDL, made from views."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -86,16 +86,40 @@ def schema_job(project: Project) -> SchemaJob:
 
 def target_of(table: ViewTable) -> Target:
     return Target(
-        table.target, table.relation, {**HEAD_TYPES, **dict(table.columns)}, frozenset(HEAD_TYPES), table.digest
+        table.target, table.hot_relation, {**HEAD_TYPES, **dict(table.columns)}, frozenset(HEAD_TYPES), table.digest
     )
 
 
-def create_log_table(table: ViewTable) -> str:
-    """DDL of a log table: no key and no index, which would cost most of the write speed."""
+def create_hot_table(table: ViewTable) -> str:
+    """DDL of the table that appends go to: no key and no index, which would cost most of the write speed."""
     head = {**HEAD_TYPES, "commit_seq": "BIGINT"}
     columns = [f"{name} {dtype} NOT NULL" for name, dtype in head.items()]
     columns += [f'"{name}" {dtype}' for name, dtype in table.columns]
-    return f"CREATE TABLE {table.relation} ({', '.join(columns)})"
+    return f"CREATE TABLE {table.hot_relation} ({', '.join(columns)})"
+
+
+def create_log_view(table: ViewTable, paths: Sequence[str]) -> str:
+    """DDL of the log: the hot rows and those of the lake's files.
+
+    The files are listed, never found by a pattern: a pattern counts rows twice between the moment a file is there and
+    the moment its rows leave the table.
+    """
+    columns = ", ".join([*HEAD, "commit_seq", *(f'"{name}"' for name, _ in table.columns)])
+    select = f"SELECT {columns} FROM {table.hot_relation}"
+    if paths:
+        select += f" UNION ALL SELECT {columns} FROM {read_files(paths)}"
+    return f"CREATE OR REPLACE VIEW {table.relation} AS {select}"
+
+
+def read_files(paths: Sequence[str]) -> str:
+    """The rows of Parquet files, as a table function."""
+    listed = ", ".join(quoted(path) for path in paths)
+    return f"read_parquet([{listed}], hive_partitioning = false)"
+
+
+def quoted(text: str) -> str:
+    """A text literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def create_features_view(tables: Iterable[ViewTable]) -> str:

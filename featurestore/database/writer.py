@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
+from pathlib import Path
 from typing import cast
 
 import duckdb
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 
 from featurestore.database.catalogue import Catalogue, transaction
 from featurestore.database.checks import LINE, checked
-from featurestore.database.jobs import AppendJob, Job, JobReply, LedgerLine, SchemaJob
+from featurestore.database.jobs import AppendJob, Job, JobReply, LedgerLine, MoveJob, SchemaJob
 from featurestore.entity_id import hash64
 from featurestore.errors import JobRefusedError, NoSpaceError, TransientError
 
@@ -36,9 +37,16 @@ def utc_now() -> datetime:
 class Writer:
     """The only one that changes the database; one thread at a time."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, *, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        *,
+        lake_dir: Path | None = None,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        """Raises CorruptFileError when a file of the lake is gone."""
         self._connection, self._now = connection, now
-        self._catalogue = Catalogue(connection)
+        self._catalogue = Catalogue(connection, lake_dir)
         [(last,)] = connection.execute("SELECT coalesce(max(commit_seq), 0) FROM applied").fetchall()
         self._last_seq: int = last
 
@@ -54,19 +62,22 @@ class Writer:
         """
         replies: list[JobReply] = []
         for kind, group in groupby(jobs, key=type):
-            if kind is SchemaJob:
-                replies += [self._change_schema(cast("SchemaJob", job)) for job in group]
-            else:
+            if kind is AppendJob:
                 replies += self._append(cast("list[AppendJob]", list(group)))
+            else:
+                replies += [self._change(cast("SchemaJob | MoveJob", job)) for job in group]
         return replies
 
-    def _change_schema(self, job: SchemaJob) -> JobReply:
+    def _change(self, job: SchemaJob | MoveJob) -> JobReply:
         try:
             with _our_fault():
-                self._catalogue.change(job, self._now())
+                if isinstance(job, MoveJob):
+                    self._catalogue.move(job, self._now())
+                else:
+                    self._catalogue.change(job, self._now())
         except (JobRefusedError, duckdb.Error) as error:
             _raise_if_fatal(error)
-            log.warning("schema job %s refused: %s", job.job_id, error)
+            log.warning("%s job %s refused: %s", job.kind, job.job_id, error)
             return JobReply(job.job_id, error=str(error))
         return JobReply(job.job_id)
 

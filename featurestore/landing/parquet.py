@@ -25,8 +25,8 @@ _CHUNK_BYTES = 1 << 20
 _FOOTER_SEARCH_BYTES = 1 << 20  # the metadata stands within the footer, at the end of the file
 
 
-def write(file: BinaryIO, table: pa.Table, metadata: Mapping[str, Any]) -> str:
-    """Write a whole file into an empty one; return the digest that its footer carries."""
+def write(file: BinaryIO, table: pa.Table, metadata: Mapping[str, Any], *, group_rows: int | None = None) -> str:
+    """Write a whole file into an empty one, in row groups of `group_rows`; return the digest in its footer."""
     names = {field.name for field in table.schema}
     deltas = {name: "DELTA_BINARY_PACKED" for name in ("sequence", "event_timestamp") if name in names}
     texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
@@ -41,7 +41,7 @@ def write(file: BinaryIO, table: pa.Table, metadata: Mapping[str, Any]) -> str:
     )
     text = msgspec.json.encode({"format": FORMAT, **metadata, "seal": _UNSET})
     with writer:
-        writer.write_table(table)
+        writer.write_table(table, row_group_size=group_rows)
         writer.add_key_value_metadata({_KEY.decode(): text.decode()})
     file.flush()
     return _seal(file, text)

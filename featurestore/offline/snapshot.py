@@ -1,17 +1,24 @@
 """Rows of the log at one moment: what a training set is made from.
 
 The moment is a commit_seq. The log only grows, and what is committed later has a larger one, so rows up to it are the
-same whenever and however often they are read. They come in pages, each well within what the database service answers.
+same whenever and however often they are read. Rows that DuckDB holds come in pages, each well within what the database
+service answers; those in the lake are read from its files, in this process, where it can reach them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 
 from featurestore.database.client import Database
+from featurestore.database.tables import read_files
 from featurestore.definitions.names import check_name
+from featurestore.entity_id import hash64
+from featurestore.errors import CorruptFileError, TransientError
+from featurestore.offline.tables import hot_relation, log_relation
 from featurestore.order import HEAD
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
@@ -21,12 +28,15 @@ FEW_ENTITIES = 1_000  # up to so many, the database looks for their rows alone
 _PAGE_BYTES = 64 * 2**20  # a quarter of what the service answers by default, because texts are guessed
 _VALUE_BYTES, _HEAD_BYTES = 32, 96
 
+_TRIES = 5  # a move to the lake that ends between two looks makes us look again
+
 _PAGES = """
     SELECT min(commit_seq) AS first, max(commit_seq) AS last, CAST(sum(logged) AS BIGINT) AS "rows" FROM (
         SELECT commit_seq, logged, (sum(logged) OVER (ORDER BY commit_seq) - logged) // $page_rows AS page
-        FROM applied WHERE target = $target AND logged > 0 AND commit_seq <= $commit_seq
+        FROM (SELECT commit_seq, count(*) AS logged FROM {relation} WHERE commit_seq <= $commit_seq GROUP BY commit_seq)
     ) GROUP BY page ORDER BY page
 """
+_LAKE = "SELECT path, bucket, buckets, row_count FROM lake WHERE target = $target AND kind = 'rows' ORDER BY path"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +51,16 @@ class LogSlice:
     entity_ids: Sequence[str] | None = None
 
     @property
-    def relation(self) -> str:
-        view, _, version = self.target.partition("@v")
-        check_name(view, "view")  # a receipt's text becomes SQL here
-        return f'log."{view}_v{int(version)}"'
+    def names(self) -> str:
+        """The columns that are read, as SQL lists them."""
+        for name in self.columns:
+            check_name(name, "column")  # a receipt's text becomes SQL here
+        return ", ".join([*HEAD, *(f'"{name}"' for name in self.columns)])
+
+    @property
+    def few(self) -> Sequence[str] | None:
+        """The entities, if they are so few that asking for them alone pays."""
+        return self.entity_ids if self.entity_ids is not None and len(self.entity_ids) <= FEW_ENTITIES else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,41 +80,89 @@ def fetch(
         QueryError: a table or column is not there (any more).
         TransientError: the database does not answer in time.
     """
-    pin = _newest_commit_seq(database) if commit_seq is None else commit_seq
-    return Snapshot(pin, {one.target: _fetch_hot(database, one, pin, progress) for one in slices})
+    pin = newest_commit_seq(database) if commit_seq is None else commit_seq
+    return Snapshot(pin, {one.target: _fetch(database, one, pin, progress) for one in slices})
 
 
-def _newest_commit_seq(database: Database) -> int:
+def newest_commit_seq(database: Database) -> int:
+    """The moment that is now; everything up to it is committed."""
     [newest] = database.query("SELECT coalesce(max(commit_seq), 0) AS commit_seq FROM applied", into=_Newest)
     return newest.commit_seq
 
 
-def _fetch_hot(database: Database, wanted: LogSlice, commit_seq: int, progress: Progress) -> pa.Table:
-    """What is in DuckDB; a page is a range of ledger lines, and part of their rows where lines are long."""
-    names = ", ".join([*HEAD, *(f'"{_checked(name)}"' for name in wanted.columns)])
+def page_rows(columns: int) -> int:
+    """How many rows of the log, with so many columns beside the head, are asked for at a time."""
+    return max(1, _PAGE_BYTES // (_HEAD_BYTES + _VALUE_BYTES * columns))
+
+
+def _fetch(database: Database, wanted: LogSlice, commit_seq: int, progress: Progress) -> pa.Table:
+    """Hot and cold. Rows move in one direction only, and with each move the list of files changes: if it is the same
+    before and after, no row was missed or read twice."""
+    for _ in range(_TRIES):
+        files = _lake_files(database, wanted)
+        if not all(file.is_here for file in files):  # another machine: the service reads them for us
+            return _read_pages(database, wanted, log_relation(wanted.target), commit_seq, progress)
+        hot = _read_pages(database, wanted, hot_relation(wanted.target), commit_seq, progress)
+        try:
+            cold = [_read_files(wanted, files, commit_seq, progress)] if files else []
+        except duckdb.Error as error:
+            if _lake_files(database, wanted) == files:
+                raise CorruptFileError(f"the lake cannot be read: {error}") from error
+            continue
+        if _lake_files(database, wanted) == files:
+            return pa.concat_tables([hot, *cold])
+    raise TransientError(f"rows of {wanted.target} go on moving to the lake; try again")
+
+
+def _lake_files(database: Database, wanted: LogSlice) -> list["_LakeFile"]:
+    return database.query(_LAKE, {"target": wanted.target}, into=_LakeFile)
+
+
+def _read_files(wanted: LogSlice, files: Sequence["_LakeFile"], commit_seq: int, progress: Progress) -> pa.Table:
+    """What is in the lake, read in this process."""
+    hashes = None if wanted.few is None else [hash64(one) for one in wanted.few]
+    chosen = [one for one in files if hashes is None or any(number % one.buckets == one.bucket for number in hashes)]
+    rows = sum(one.row_count for one in chosen)
+    progress(f"read {wanted.target} in the lake", 0, rows)
     conditions, bounds = _conditions(wanted)
-    select = f"SELECT {names} FROM {wanted.relation} WHERE {' AND '.join(conditions)}"
-    page_rows = _PAGE_BYTES // (_HEAD_BYTES + _VALUE_BYTES * len(wanted.columns))
-    pages = database.query(
-        _PAGES, {"target": wanted.target, "commit_seq": commit_seq, "page_rows": page_rows}, into=_Page
-    )
+    where = " AND ".join(["commit_seq <= $commit_seq", *conditions])
+    source = read_files([one.path for one in chosen or files[:1]])  # for the types, at least one
+    params = {"commit_seq": commit_seq, **{name: _naive(value) for name, value in bounds.items()}}
+    with duckdb.connect() as connection:
+        found = connection.sql(f"SELECT {wanted.names} FROM {source} WHERE {where}", params=params).to_arrow_table()
+    progress(f"read {wanted.target} in the lake", rows, rows)
+    return found
+
+
+def _naive(value: datetime | list[str]) -> datetime | list[str]:
+    """Times as TIMESTAMP columns have them."""
+    return value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) else value
+
+
+def _read_pages(database: Database, wanted: LogSlice, relation: str, commit_seq: int, progress: Progress) -> pa.Table:
+    """What the service has; a page is a range of ledger lines, and part of their rows where lines are long."""
+    conditions, bounds = _conditions(wanted)
+    where = " AND ".join(["commit_seq BETWEEN $first AND $last", "sequence % $parts = $part", *conditions])
+    select = f"SELECT {wanted.names} FROM {relation} WHERE {where}"
+    limits = {"commit_seq": commit_seq, "page_rows": page_rows(len(wanted.columns))}
+    pages = database.query(_PAGES.format(relation=relation), limits, into=_Page)
     tables: list[pa.Table] = []
     done, rows = 0, sum(page.rows for page in pages)
     for page in pages:
         progress(f"read {wanted.target}", done, rows)
-        parts = -(-page.rows // page_rows)
+        parts = -(-page.rows // limits["page_rows"])
         for part in range(parts):
             params = {**bounds, "first": page.first, "last": page.last, "parts": parts, "part": part}
             tables.append(database.query_arrow(select, params))
         done += page.rows
     progress(f"read {wanted.target}", done, rows)
     if not tables:  # the types are wanted all the same
-        tables.append(database.query_arrow(f"SELECT {names} FROM {wanted.relation} LIMIT 0"))
+        tables.append(database.query_arrow(f"SELECT {wanted.names} FROM {relation} LIMIT 0"))
     return pa.concat_tables(tables)
 
 
 def _conditions(wanted: LogSlice) -> tuple[list[str], dict[str, datetime | list[str]]]:
-    conditions = ["commit_seq BETWEEN $first AND $last", "sequence % $parts = $part"]
+    conditions: list[str] = []
     bounds: dict[str, datetime | list[str]] = {}
     for condition, name, value in (
         ("event_timestamp > $after", "after", wanted.after),
@@ -108,15 +172,10 @@ def _conditions(wanted: LogSlice) -> tuple[list[str], dict[str, datetime | list[
         if value is not None:
             conditions.append(condition)
             bounds[name] = value
-    if wanted.entity_ids is not None and len(wanted.entity_ids) <= FEW_ENTITIES:
+    if wanted.few is not None:
         conditions.append("entity_id IN $entity_ids")
-        bounds["entity_ids"] = list(wanted.entity_ids)
+        bounds["entity_ids"] = list(wanted.few)
     return conditions, bounds
-
-
-def _checked(column: str) -> str:
-    check_name(column, "column")
-    return column
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,3 +188,16 @@ class _Page:
     first: int
     last: int
     rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class _LakeFile:
+    path: str
+    bucket: int
+    buckets: int
+    row_count: int
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this process can read it."""
+        return Path(self.path).is_file()

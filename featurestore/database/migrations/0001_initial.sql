@@ -1,6 +1,9 @@
 -- The database of a feature store, empty. Log tables are made from views, by schema jobs.
 CREATE SCHEMA log;
 
+-- What has not moved to the lake yet: a table per log, which the view log.<name> reads together with the lake's files.
+CREATE SCHEMA hot;
+
 -- One row: which database this is (another one after a rebuild or restore), and the format of its tables.
 CREATE TABLE store_info (
     epoch VARCHAR NOT NULL,
@@ -44,6 +47,20 @@ CREATE TABLE view_versions (
     features VARCHAR NOT NULL,
     registered_at TIMESTAMP NOT NULL,
     active BOOLEAN NOT NULL
+);
+
+-- The files of the lake (names below its directory): rows that left `hot`, and what else of them a rebuild needs.
+CREATE TABLE lake_files (
+    name VARCHAR NOT NULL,
+    target VARCHAR NOT NULL,
+    kind VARCHAR NOT NULL,
+    landing_day DATE NOT NULL,
+    bucket INTEGER NOT NULL,
+    buckets INTEGER NOT NULL,
+    row_count BIGINT NOT NULL,
+    size_bytes BIGINT NOT NULL,
+    digest VARCHAR NOT NULL,
+    moved_at TIMESTAMP NOT NULL
 );
 
 -- What was ever said about models; expected_features, view_versions and receipt are JSON.

@@ -8,7 +8,7 @@ import pytest
 import featurestore as fs
 from featurestore.database.embedded import EmbeddedDatabase
 from featurestore.database.jobs import SchemaJob
-from featurestore.database.tables import ARROW_TYPES, HEAD_TYPES, create_log_table, schema_job, view_table
+from featurestore.database.tables import ARROW_TYPES, HEAD_TYPES, create_hot_table, schema_job, view_table
 from featurestore.order import HEAD
 from tests.featurestore.database.examples import ACTIVITY, NOON, PROJECT, SCHEMA, job, row, table
 
@@ -26,7 +26,7 @@ def test_a_view_becomes_a_table() -> None:
     assert made.columns[-1] == ("spend", "DOUBLE")  # the aggregation's input
     assert [one.name for one in made.features] == ["last_action", "amount", "steps", "bought"]
     assert [one.name for one in made.features if one.online] == ["last_action", "steps"]
-    assert 'commit_seq BIGINT NOT NULL, "last_action" VARCHAR,' in create_log_table(made)
+    assert 'commit_seq BIGINT NOT NULL, "last_action" VARCHAR,' in create_hot_table(made)
     assert list(HEAD_TYPES) == list(HEAD)
     assert set(HEAD_TYPES.values()) <= set(ARROW_TYPES)
 

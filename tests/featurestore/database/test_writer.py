@@ -127,7 +127,7 @@ def test_a_refused_job_does_not_keep_others_from_being_done(
 
 
 def test_a_job_that_fails_in_the_database_fails_alone(connection: duckdb.DuckDBPyConnection, writer: Writer) -> None:
-    connection.execute("CREATE UNIQUE INDEX one_each ON log.activity_v1 (tie, sequence)")
+    connection.execute("CREATE UNIQUE INDEX one_each ON hot.activity_v1 (tie, sequence)")
     twice = job(("bad", 2), rows=table(row("bad", 0), row("bad", 0)))
     before, poison, behind = writer.commit([job(("a", 2)), twice, job(("b", 2))])
     assert (before.error, behind.error) == ("", "")

@@ -1,0 +1,97 @@
+"""Which files of the lake belong to which log, swapped with the rows that they hold."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+
+from featurestore.database.jobs import MoveJob, ViewTable
+from featurestore.database.tables import HEAD_TYPES, quoted, read_files
+from featurestore.errors import CorruptFileError, JobRefusedError
+
+_INSERT = (
+    "INSERT INTO lake_files VALUES ($name, $target, $kind, $day, $bucket, $buckets, $row_count, $size_bytes, "
+    "$digest, $now)"
+)
+# Of each row a number, summed: equal sums and counts mean equal rows, in whatever order.
+_COUNTED = "SELECT count(*), coalesce(sum(CAST(hash({columns}) AS HUGEINT)), 0) FROM {rows}"
+
+
+def landing_days(hot: str) -> str:
+    """The ledger lines of a table up to $commit_seq: the day each landed, and its rows.
+
+    Rows that bring their own created_at do not keep a line's rows from staying together: the last one says the day.
+    """
+    return (
+        f"SELECT commit_seq, CAST(max(created_at) AS DATE) AS landing_day, count(*) AS row_count FROM {hot} "
+        "WHERE commit_seq <= $commit_seq GROUP BY commit_seq"
+    )
+
+
+def landed_on(hot: str) -> str:
+    """The rows of a table of the ledger lines that landed on $day, up to $commit_seq; to be followed by conditions."""
+    return f"{hot} WHERE commit_seq IN (SELECT commit_seq FROM ({landing_days(hot)}) WHERE landing_day = $day)"
+
+
+class LakeFiles:
+    """The table lake_files and, with whole paths, the view lake; belongs to the writer's connection and thread."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, root: Path | None) -> None:
+        """`root` is the lake's directory, None for a database without a lake."""
+        self._connection, self._root = connection, root.absolute() if root else None
+
+    def check(self) -> None:
+        """Look whether every file is there; say in the view where that is."""
+        where = quoted(f"{self._root or ''}/")
+        self._connection.execute(f"CREATE OR REPLACE VIEW lake AS SELECT *, {where} || name AS path FROM lake_files")
+        for (path,) in self._connection.execute("SELECT path FROM lake").fetchall():
+            if not Path(path).is_file():
+                raise CorruptFileError(f"{path} is gone, and rows of the log with it; restore it from a backup")
+
+    def paths(self, target: str) -> list[str]:
+        """The files that hold rows of a log."""
+        sql = "SELECT path FROM lake WHERE target = $target AND kind = 'rows' ORDER BY landing_day, path"
+        return [path for (path,) in self._connection.execute(sql, {"target": target}).fetchall()]
+
+    def move(self, job: MoveJob, table: ViewTable, now: datetime) -> None:
+        """Inside the caller's transaction: the files in, the rows out. Raises JobRefusedError."""
+        if self._knows(job):
+            return
+        paths = [str(self._path(file.name)) for file in job.files if file.kind == "rows"]
+        if not paths:
+            raise JobRefusedError(f"a move of {job.target} without a file of rows")
+        moved = {"day": job.day, "commit_seq": job.commit_seq}
+        columns = ", ".join([*HEAD_TYPES, "commit_seq", *(f'"{name}"' for name, _ in table.columns)])
+        hot = landed_on(table.hot_relation)
+        in_files = self._connection.execute(_COUNTED.format(columns=columns, rows=read_files(paths))).fetchall()
+        in_table = self._connection.execute(_COUNTED.format(columns=columns, rows=hot), moved).fetchall()
+        if in_files != in_table:
+            raise JobRefusedError(
+                f"{job.target}, {job.day}: the files hold {in_files[0][0]} rows, the log {in_table[0][0]}, or others"
+            )
+        for file in job.files:
+            self._path(file.name)
+            values = {name: getattr(file, name) for name in file.__dataclass_fields__}
+            self._connection.execute(_INSERT, {**values, "target": job.target, "day": job.day, "now": _naive(now)})
+        self._connection.execute(f"DELETE FROM {hot}", moved)
+
+    def _knows(self, job: MoveJob) -> bool:
+        """Whether the move was done before, and only its reply was lost."""
+        names: Sequence[str] = [file.name for file in job.files]
+        sql = "SELECT count(*) FROM lake_files WHERE name IN $names AND target = $target"
+        [(known,)] = self._connection.execute(sql, {"names": names, "target": job.target}).fetchall()
+        return bool(names) and known == len(names)
+
+    def _path(self, name: str) -> Path:
+        """Raises JobRefusedError for anything but a file of the lake."""
+        if self._root is None:
+            raise JobRefusedError("this database has no lake")
+        path = self._root / name
+        if not path.is_file() or not path.resolve().is_relative_to(self._root.resolve()):
+            raise JobRefusedError(f"the lake has no file {name}")
+        return path
+
+
+def _naive(at: datetime) -> datetime:
+    return at.replace(tzinfo=None)
