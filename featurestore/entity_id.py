@@ -1,6 +1,7 @@
 """The canonical text of an entity's key, and the portable hash that buckets and ties use."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 
 from featurestore.errors import TerminalError
@@ -8,6 +9,7 @@ from featurestore.errors import TerminalError
 KeyValue = str | int | float | bool
 
 _SEPARATOR, _ESCAPE = "|", "\\"
+_TOKEN = re.compile(r"\\[\\|]|[^\\]")
 
 
 def entity_id(values: Sequence[object]) -> str:
@@ -23,6 +25,25 @@ def entity_id(values: Sequence[object]) -> str:
     return _SEPARATOR.join(
         text.replace(_ESCAPE, _ESCAPE * 2).replace(_SEPARATOR, _ESCAPE + _SEPARATOR) for text in texts
     )
+
+
+def key_texts(text: str, count: int) -> list[str]:
+    """The texts of a key's `count` columns, of which `text` is the entity_id.
+
+    Raises:
+        TerminalError: it is not the entity_id of such a key.
+    """
+    if count == 1:
+        return [text]
+    parts = [""]
+    for token in _TOKEN.findall(text):
+        if token == _SEPARATOR:
+            parts.append("")
+        else:
+            parts[-1] += token.removeprefix(_ESCAPE) if len(token) == 2 else token
+    if len(parts) != count or "" in parts or entity_id(parts) != text:
+        raise TerminalError(f"{text!r} is not the text of a key of {count} columns, joined by {_SEPARATOR}")
+    return parts
 
 
 def _text(value: object) -> str:

@@ -1,7 +1,7 @@
 """What a value keeps to, whatever record or file brought it: times, numbers, texts and keys, checked by column."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute
 
+from featurestore.definitions.long_form import LongForm
 from featurestore.definitions.project import Project
 from featurestore.definitions.source import Source
 from featurestore.landing.batch import from_micros, to_micros
@@ -40,6 +41,7 @@ class Door:
     source: Source
     key_columns: frozenset[str] = frozenset()
     message_key: tuple[str, ...] = ()  # the columns whose text a Kafka key must be; () = any key will do
+    long_form: LongForm = field(default_factory=lambda: LongForm(""))  # the cells that lines of the long form fill
 
     @classmethod
     def of(cls, source: Source, project: Project) -> "Door":
@@ -48,6 +50,7 @@ class Door:
             source,
             key_columns=frozenset(column for key in keys for column in key),
             message_key=next(iter(keys)) if len(keys) == 1 else (),
+            long_form=LongForm.of(source, project),
         )
 
 

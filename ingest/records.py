@@ -35,7 +35,7 @@ LARGEST_EXACT = 2.0**53  # from here on a float does not hold every whole number
 Rfc3339 = Annotated[datetime, Meta(tz=True)]
 _INT64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _TYPES: dict[ScalarType, Any] = {str: str, int: _INT64, float: float, bool: bool}
-_MICROS = {"s": 1_000_000, "ms": 1_000, "us": 1}  # of one tick of a numeric timestamp
+MICROS = {"s": 1_000_000, "ms": 1_000, "us": 1}  # of one tick of a numeric timestamp
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 Item = TypeVar("Item")
@@ -125,7 +125,7 @@ class JsonDecoder:
         if self._source.timestamp_format == "rfc3339":
             micros = pa.array([time and time - EPOCH for time in times], pa.duration("us"))
         else:
-            tick = _MICROS[self._source.timestamp_format]
+            tick = MICROS[self._source.timestamp_format]
             micros = pa.array([None if time is None else round(time * tick) for time in times], pa.int64())
         return micros.view(TIMESTAMP)
 
@@ -144,7 +144,7 @@ class JsonDecoder:
             quotes = 2 * len(present) + 2 * sum(isinstance(value, str | datetime) for value in present)
             if text.count(b'"') != self._fewest_quotes + quotes:
                 try:
-                    unknown_members += len(_unrepeated(text) - self._names)
+                    unknown_members += len(unrepeated(text) - self._names)
                 except (RepeatedError, UnicodeDecodeError, RecursionError) as error:
                     repeated.append(Rejection(row, reason(error)))
         return unknown_members, repeated
@@ -180,7 +180,7 @@ class JsonDecoder:
                 yield Rejection(row, f"the Kafka key is not the text of {', '.join(columns)}")
 
 
-def _unrepeated(text: bytes) -> set[str]:
+def unrepeated(text: bytes) -> set[str]:
     """The names of a valid record's members, all of them different."""
     text.decode()  # msgspec does not look into texts that it skips
     members = _members(text)
@@ -218,7 +218,7 @@ def _record_type(source: Source) -> type[msgspec.Struct]:
 def _time_type(source: Source) -> Any:
     if source.timestamp_format == "rfc3339":
         return Rfc3339
-    last = int(LATEST.timestamp()) * 1_000_000 // _MICROS[source.timestamp_format] - 1
+    last = int(LATEST.timestamp()) * 1_000_000 // MICROS[source.timestamp_format] - 1
     kind = float if source.timestamp_format == "s" else int  # seconds often have a fraction
     return Annotated[kind, Meta(ge=0, le=last)]
 

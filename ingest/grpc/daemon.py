@@ -105,7 +105,7 @@ class GrpcDaemon:
         self._servicer = IngestServicer(
             self._uploads,
             lambda source, batch_id, records: land_events(
-                source, batch_id, records, project=project, zone=zone, metrics=metrics
+                source, batch_id, records, project=project, zone=zone, metrics=metrics, settings=settings.grpc
             ),
         )
         self._grpc_health = grpc_health.HealthServicer(experimental_non_blocking=True)

@@ -1,59 +1,56 @@
 """Small batches of JSON records, landed at once; a batch sent again changes nothing."""
 
 import hashlib
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from featurestore.definitions.project import Project
-from featurestore.errors import TerminalError, TransientError
-from featurestore.landing.batch import landed_schema
-from featurestore.landing.dead_letters import DeadLetter
+from featurestore.errors import TerminalError
 from featurestore.landing.zone import LandingZone, utc_now
-from ingest.columns import clock_is_wrong
+from featurestore.settings import GrpcSettings
+from ingest.columns import Door
+from ingest.grpc.pieces import Piece, pieces_of_lines, pieces_of_records
+from ingest.grpc.split import land
 from ingest.grpc.uploads import Status, door_of, safe_id, status_of, taken
+from ingest.long_form import are_lines, parse_line
 from ingest.metrics import IngestMetrics
-from ingest.records import JsonDecoder
 
 BATCH_RECORDS = 10_000
 
 
 def land_events(
-    source: str, batch_id: str, records: Sequence[bytes], *, project: Project, zone: LandingZone, metrics: IngestMetrics
+    source: str,
+    batch_id: str,
+    records: Sequence[bytes],
+    *,
+    project: Project,
+    zone: LandingZone,
+    metrics: IngestMetrics,
+    settings: GrpcSettings,
 ) -> Status:
-    """Land records as the upload `batch_id`; durable when it returns, with every rejected record named.
+    """Land records (rows, or lines of the long form) as the upload `batch_id`; durable when it returns.
 
     Raises:
         RefusedError: other records were landed under that id.
         TransientError: the disk is full, or the clock is wrong.
     """
-    began_s = time.monotonic()
     door = door_of(project, source)
     if not 1 <= len(records) <= BATCH_RECORDS:
         raise TerminalError(f"a batch has 1 to {BATCH_RECORDS} records, not {len(records)}")
     sha256 = _content(records)
     landing = zone.open_upload(source, safe_id(batch_id))
     manifest = landing.manifest()
-    if manifest is not None and manifest.sha256 != sha256:
-        raise taken(batch_id, manifest.state)
     if manifest is None:
-        decoded = JsonDecoder(door).decode(records, range(len(records)), utc_now())
-        if clock_is_wrong(decoded.future, len(records)):
-            raise TransientError("most records are more than 5 min in the future; is the ingest service's clock right?")
-        if decoded.rows.num_rows:
-            landing.write_part(decoded.rows, first_row=0, end_row=len(records))
-        manifest = landing.publish(
-            sha256=sha256,
-            size_bytes=sum(map(len, records)),
-            schema=landed_schema(door.source),
-            schema_version=door.source.schema_version,
-            dead=[DeadLetter(one.row, one.reason, records[one.row]) for one in decoded.rejections],
-            now=utc_now,
-        )
-        if manifest.sha256 != sha256:
-            raise taken(batch_id, manifest.state)
-        metrics.unknown_members(source, decoded.unknown_members)
-        metrics.landed(manifest.batches(landing.chain), took_s=time.monotonic() - began_s)
+        size_bytes = sum(map(len, records))
+        manifest = land(_pieces(records, door), door, landing, settings, metrics, sha256=sha256, size_bytes=size_bytes)
+    if manifest.sha256 != sha256:
+        raise taken(batch_id, manifest.state)
     return status_of(zone, manifest, rejected_rows=BATCH_RECORDS)
+
+
+def _pieces(records: Sequence[bytes], door: Door) -> Iterator[Piece]:
+    if are_lines(records):
+        return pieces_of_lines(((record, parse_line(record)) for record in records), door, utc_now)
+    return pieces_of_records(records, door, utc_now)
 
 
 def _content(records: Sequence[bytes]) -> str:

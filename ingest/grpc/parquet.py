@@ -1,20 +1,24 @@
 """Parquet files → pieces of rows."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
+from featurestore.definitions.long_form import LONG_FORM, is_long_form
 from featurestore.landing.batch import landed_schema
 from featurestore.landing.dead_letters import DeadLetter
 from ingest.columns import Door, Rejection, refused, short, without
 from ingest.grpc.conversions import Converter, converter, is_text
-from ingest.grpc.pieces import FileRefusedError, Piece, check_columns
+from ingest.grpc.pieces import FileRefusedError, Piece, check_columns, pieces_of_lines
+from ingest.long_form import Line, cells_line
 
 pc: Any = pyarrow.compute  # the stubs do not know that kernels take scalars too
 
@@ -28,10 +32,16 @@ def read_parquet(path: Path, door: Door, now: Callable[[], datetime]) -> Iterato
     """A file whose columns are found by name, with types that fit the source's."""
     try:
         with pq.ParquetFile(path) as plain:
-            texts = _inspect(plain, door)
+            is_long = is_long_form(plain.schema_arrow.names)
+            texts = _inspect(plain)
+            if not is_long:
+                check_columns(list(plain.schema_arrow.names), door)
         with pq.ParquetFile(
             path, read_dictionary=texts, pre_buffer=False, buffer_size=_READ_BYTES, page_checksum_verification=True
         ) as file:
+            if is_long:
+                yield from pieces_of_lines(_long_lines(file), door, now, path.parent)
+                return
             reader = _Reader(file.schema_arrow, door)
             for batch in file.iter_batches(_PIECE_ROWS, columns=reader.columns):
                 for part in _bounded(batch):
@@ -40,9 +50,8 @@ def read_parquet(path: Path, door: Door, now: Callable[[], datetime]) -> Iterato
         raise FileRefusedError(f"not a whole Parquet file: {error}") from error
 
 
-def _inspect(file: pq.ParquetFile, door: Door) -> list[str]:
-    """Refuse what does not fit; return the columns of text."""
-    check_columns(list(file.schema_arrow.names), door)
+def _inspect(file: pq.ParquetFile) -> list[str]:
+    """Refuse what is too large; return the columns of text."""
     groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
     sizes = [group.column(index).total_uncompressed_size for group in groups for index in range(group.num_columns)]
     if max(sizes, default=0) > _CHUNK_BYTES:
@@ -62,6 +71,19 @@ def _bounded(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     half = batch.num_rows // 2
     yield from _bounded(batch.slice(0, half))
     yield from _bounded(batch.slice(half))
+
+
+def _long_lines(file: pq.ParquetFile) -> Iterator[tuple[bytes, Line | str]]:
+    for large in file.iter_batches(_PIECE_ROWS, columns=list(LONG_FORM)):
+        for batch in _bounded(large):
+            for row in range(batch.num_rows):
+                cells = _cells(batch, row)
+                raw, value = _raw(cells), cells["value"]
+                if isinstance(value, float) and not isfinite(value):
+                    cells["value"] = str(value)  # JSON has none; as text it is refused as what it is
+                elif not isinstance(value, str):
+                    cells["value"] = msgspec.Raw(msgspec.json.encode(value))
+                yield raw, cells_line(**cells)
 
 
 class _Reader:
@@ -106,18 +128,25 @@ class _Reader:
             first_row=first_row,
             end_row=first_row + count,
             rows=without(table, found),
-            dead=[DeadLetter(first_row + row, found[row].reason, _raw(batch, row)) for row in sorted(found)],
+            dead=[DeadLetter(first_row + row, found[row].reason, _raw(_cells(batch, row))) for row in sorted(found)],
             future=sum(one.future for one in found.values()),
             unknown_members=self._undeclared * count,
         )
 
 
-def _raw(batch: pa.RecordBatch, row: int) -> bytes:
-    """A row as JSON, for somebody to read."""
-    values: dict[str, object] = {}
+def _cells(batch: pa.RecordBatch, row: int) -> dict[str, Any]:
+    values: dict[str, Any] = {}
     for name in batch.schema.names:
         try:
-            values[name] = batch.column(name)[row].as_py()
+            value = batch.column(name)[row]
+            if pa.types.is_timestamp(value.type) and value.type.unit == "ns":  # Python has no nanoseconds
+                value = value.cast(pa.timestamp("us", value.type.tz), safe=False)
+            values[name] = value.as_py()
         except (ValueError, OverflowError):  # not text, or a time that Python does not have
             values[name] = "(not readable)"
-    return json.dumps(values, default=str).encode()
+    return values
+
+
+def _raw(cells: Mapping[str, object]) -> bytes:
+    """A row as JSON, for somebody to read."""
+    return json.dumps(cells, default=str).encode()

@@ -1,5 +1,6 @@
 """Pieces of a file → parts: the batches of an upload, and the units of parallel work."""
 
+import time
 from collections.abc import Iterable
 
 import pyarrow as pa
@@ -12,12 +13,20 @@ from featurestore.landing.zone import utc_now
 from featurestore.settings import GrpcSettings
 from ingest.columns import Door, clock_is_wrong
 from ingest.grpc.pieces import FileRefusedError, Piece
+from ingest.metrics import IngestMetrics
 
 _DEAD_ROWS, _DEAD_BYTES = 100_000, 64 << 20  # with more of them it is the wrong file
 
 
 def land(
-    pieces: Iterable[Piece], door: Door, landing: UploadLanding, settings: GrpcSettings, *, sha256: str, size_bytes: int
+    pieces: Iterable[Piece],
+    door: Door,
+    landing: UploadLanding,
+    settings: GrpcSettings,
+    metrics: IngestMetrics,
+    *,
+    sha256: str,
+    size_bytes: int,
 ) -> Manifest:
     """Land all pieces or nothing; at most one part is held in memory. Returns the manifest that won.
 
@@ -25,11 +34,14 @@ def land(
         FileRefusedError: the file does not fit its source.
         TransientError: the disk is full, or the clock is wrong.
     """
+    began_s = time.monotonic()
     parts = _Parts(landing, settings)
     dead: list[DeadLetter] = []
-    dead_bytes = future = 0
+    dead_bytes = future = rows = 0
     for piece in pieces:
         parts.add(piece)
+        metrics.unknown_members(door.source.name, piece.unknown_members)
+        rows += piece.rows.num_rows + len(piece.dead)
         dead += piece.dead
         dead_bytes += sum(len(one.raw) for one in piece.dead)
         future += piece.future
@@ -37,9 +49,9 @@ def land(
             first = dead[0]
             raise FileRefusedError(f"too many bad rows; the first is row {first.sequence}: {first.reason}")
     parts.flush()
-    if clock_is_wrong(future, parts.end_row):
+    if clock_is_wrong(future, rows):
         raise TransientError("most rows are more than 5 min in the future; is the clock of the ingest service right?")
-    return landing.publish(
+    manifest = landing.publish(
         sha256=sha256,
         size_bytes=size_bytes,
         schema=landed_schema(door.source),
@@ -47,6 +59,9 @@ def land(
         dead=dead,
         now=utc_now,
     )
+    if manifest.sha256 == sha256:
+        metrics.landed(manifest.batches(landing.chain), took_s=time.monotonic() - began_s)
+    return manifest
 
 
 class _Parts:
@@ -59,7 +74,7 @@ class _Parts:
         self.end_row = 0
 
     def add(self, piece: Piece) -> None:
-        self.end_row = piece.end_row
+        self.end_row = max(self.end_row, piece.end_row)
         self._tables.append(piece.rows)
         self._rows += piece.rows.num_rows
         self._bytes += piece.rows.nbytes

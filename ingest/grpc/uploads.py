@@ -5,7 +5,6 @@ import logging
 import re
 import shutil
 import threading
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -174,13 +173,18 @@ class Uploads:
         if sha256 != announced.sha256:
             spool.remove()
             raise TerminalError("the file is not the one that was announced: its sha256 differs; was it changed?")
-        began_s = time.monotonic()
         door = door_of(self._project, announced.source)
         landing = self._zone.open_upload(announced.source, safe_id(announced.upload_id))
-        pieces = self._counted(_READERS[announced.format](spool.data, door, utc_now), announced.source)
+        pieces = _READERS[announced.format](spool.data, door, utc_now)
         try:
             manifest = land(
-                pieces, door, landing, self._settings.grpc, sha256=announced.sha256, size_bytes=announced.size_bytes
+                pieces,
+                door,
+                landing,
+                self._settings.grpc,
+                self._metrics,
+                sha256=announced.sha256,
+                size_bytes=announced.size_bytes,
             )
         except FileRefusedError:
             spool.remove()
@@ -188,14 +192,8 @@ class Uploads:
         spool.remove()
         if manifest.sha256 != announced.sha256:
             raise taken(announced.upload_id, manifest.state)
-        self._metrics.landed(manifest.batches(landing.chain), took_s=time.monotonic() - began_s)
         log.info("landed %s: %d rows, %d dead letters", landing.chain, manifest.rows, manifest.dead_rows)
         return status_of(self._zone, manifest)
-
-    def _counted(self, pieces: Iterator[Piece], source: str) -> Iterator[Piece]:
-        for piece in pieces:
-            self._metrics.unknown_members(source, piece.unknown_members)
-            yield piece
 
     def _concluded(self, source: str, upload_id: str) -> Status | None:
         manifest = self._zone.open_upload(self._project.source(source).name, safe_id(upload_id)).manifest()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurestore.entity_id import KeyValue, entity_id, entity_id_sql
+from featurestore.entity_id import KeyValue, entity_id, entity_id_sql, key_texts
 from featurestore.errors import TerminalError
 
 TEXTS = st.text(alphabet="ab|\\1", min_size=1, max_size=4)
@@ -31,3 +31,14 @@ def test_a_number_and_its_text_are_one_entity() -> None:
 def test_what_could_be_written_in_two_ways_is_refused(value: KeyValue | None) -> None:
     with pytest.raises(TerminalError):
         entity_id([value])
+
+
+@given(KEYS)
+def test_a_key_is_read_back_from_its_text(key: tuple[str, str]) -> None:
+    assert key_texts(entity_id(key), 2) == list(key)
+
+
+@pytest.mark.parametrize("text", ["a", "a|", "|", "a|b|c", "a\\|b", "a\\x|b", "a|b\\"])
+def test_other_texts_are_no_key(text: str) -> None:
+    with pytest.raises(TerminalError, match="not the text of a key of 2 columns"):
+        key_texts(text, 2)

@@ -46,9 +46,9 @@ def zone(settings: Settings) -> LandingZone:
 
 
 @contextmanager
-def serving(settings: Settings) -> Generator[str]:
+def serving(settings: Settings, project: fs.Project = PROJECT) -> Generator[str]:
     """The service in this process; yields its address."""
-    daemon = GrpcDaemon(settings, PROJECT, health=Health(), registry=CollectorRegistry())
+    daemon = GrpcDaemon(settings, project, health=Health(), registry=CollectorRegistry())
     daemon.start()
     try:
         daemon.step()
