@@ -177,6 +177,8 @@ class LandingZone:
             return read_batch(self.storage, f"{chain}/{start}.parquet").dead_letters == name
         except FileNotFoundError:
             return False
+        except CorruptFileError:
+            return True  # it may
 
     def _refresh(self, source: str) -> None:
         """Look for what is new in the directories of a source; those that did not change are not listed again."""

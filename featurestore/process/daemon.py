@@ -1,10 +1,12 @@
 """The one loop of every long-running process: start → step … → drain → stop, ended by signals."""
 
 import logging
+import math
 import os
 import random
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -98,19 +100,22 @@ class Step(Protocol):
     def __call__(self) -> bool: ...
 
 
-def run_until_signalled(daemon: Daemon) -> int:
+def run_until_signalled(daemon: Daemon, *, drain_s: float = math.inf) -> int:
     """Run in a thread of its own and wait for signals here; return the exit code.
 
-    The first SIGTERM or SIGINT drains, the second leaves at once. Signals are blocked and awaited instead of handled:
-    a handler that touches a lock can stop the whole process.
+    The first SIGTERM or SIGINT drains; the second leaves at once, and so does `drain_s` after the first. Signals are
+    blocked and awaited instead of handled: a handler that touches a lock can stop the whole process.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # threads started later inherit this
-    signals_seen = 0
+    signals_seen, leave_at = 0, math.inf
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="loop") as pool:
         loop = pool.submit(daemon.run)
         loop.add_done_callback(lambda _: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM))
         while not loop.done():
-            info = signal.sigtimedwait(STOP_SIGNALS, 5.0)
+            info = signal.sigtimedwait(STOP_SIGNALS, max(0.0, min(5.0, leave_at - time.monotonic())))
+            if time.monotonic() >= leave_at and not loop.done():
+                log.error("not drained within %g s: leaving", drain_s)
+                os._exit(FAILED)
             # After a SIGSTOP that outlasted the wait, Python 3.11 returns something that is no signal of ours.
             if info is None or info.si_signo not in STOP_SIGNALS or loop.done():
                 continue
@@ -118,6 +123,7 @@ def run_until_signalled(daemon: Daemon) -> int:
             if signals_seen > 1:
                 os._exit(FAILED)
             daemon.request_stop()
+            leave_at = time.monotonic() + drain_s
         try:
             loop.result()
         except FeatureStoreError as error:

@@ -11,7 +11,9 @@ from pathlib import Path
 import psutil
 
 from featurestore.definitions.project import load_project
-from featurestore.errors import DefinitionError, SettingsError
+from featurestore.errors import DefinitionError, FeatureStoreError, SettingsError
+from featurestore.landing.storage import open_storage
+from featurestore.landing.zone import LandingZone
 from featurestore.settings import PREFIX, Settings
 from featurestore_cli.stack import azurite, kafka, redis
 from featurestore_cli.stack.dagster import DEFAULT_PORT as DAGSTER_PORT
@@ -58,7 +60,7 @@ class Patient:
 
 def examine(patient: Patient) -> list[Finding]:
     """Look at everything, the most basic first."""
-    checks = [_python, _programs, _directory, _disk, _definitions, _leftovers, _addresses]
+    checks = [_python, _programs, _directory, _disk, _landing, _definitions, _leftovers, _addresses]
     checks += [_processes] if patient.home.running() else [_not_running, _ports]
     return [finding for check in checks for finding in check(patient)]
 
@@ -106,6 +108,17 @@ def _disk(patient: Patient) -> Iterator[Finding]:
         )
     elif free < LOW_BYTES:
         yield Finding(f"the disk of {path} is nearly full ({left} left)", "make room")
+
+
+def _landing(patient: Patient) -> Iterator[Finding]:
+    try:
+        zone = LandingZone(open_storage(patient.settings))
+        zone.batches()
+    except FeatureStoreError as error:
+        yield Finding(f"the landing zone cannot be read: {error}", "see what it says")
+        return
+    for alarm in zone.alarms():
+        yield Finding(alarm, "restore that file from a backup; until then, what landed after it waits")
 
 
 def _definitions(patient: Patient) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, TopicPartition
 
 from featurestore.definitions.source import Source
-from featurestore.errors import NoSpaceError, TransientError
+from featurestore.errors import CorruptFileError, NoSpaceError, TransientError
 from featurestore.landing.batch import Batch, landed_schema
 from featurestore.landing.publish import Fenced
 from featurestore.landing.zone import LandingZone, kafka_chain, utc_now
@@ -66,6 +66,7 @@ class Partition:
     buffer: Buffer | None = None
     paused: bool = False
     alert: str = ""  # why it is not read, until somebody acts
+    held: bool = False  # by that alert, until it is looked at again
 
     def __str__(self) -> str:
         return f"{self.topic}/{self.number}"
@@ -141,12 +142,12 @@ class Assignment:
     # placing
 
     def place(self) -> None:
-        """Begin to read what is not read yet and has no alert.
+        """Begin to read what is not read yet and no alert holds.
 
         Raises:
             TransientError: Kafka does not answer, or the disk is full.
         """
-        waiting = [one for one in self if one.buffer is None and not one.alert]
+        waiting = [one for one in self if one.buffer is None and not one.held]
         generations = self._topics.generations({one.topic for one in waiting})
         for one in waiting:
             if generation := generations.get(one.topic):  # else the topic is gone, and the group takes it away
@@ -154,8 +155,22 @@ class Assignment:
                 one.chain = kafka_chain(one.source.name, generation.cluster_id, generation.topic_id, one.number)
                 self._place(one)
 
+    def try_again(self) -> None:
+        """Look again at what was held by an alert: somebody may have acted."""
+        for one in self:
+            one.held = False
+
+    def _hold(self, one: Partition, alert: str) -> None:
+        if one.alert != alert:
+            log.error("%s: %s; it is not read any more", one, alert)
+        one.alert, one.held = alert, True
+
     def _place(self, one: Partition) -> None:
-        one.previous = self._zone.tail(one.chain)
+        try:
+            one.previous = self._zone.tail(one.chain)
+        except CorruptFileError as error:
+            self._hold(one, f"{error}; restore it from a backup")
+            return
         if swept := self._zone.sweep(one.chain):
             log.info("%s: removed %d files of writers that were interrupted or too late", one, swept)
         tail = one.previous.end if one.previous else None
@@ -165,9 +180,9 @@ class Assignment:
             raise self._topics.unavailable(error) from error
         start = plan_start(tail, low, high, from_end=self._settings.kafka.start_at == "latest")
         if isinstance(start, Behind):
-            one.alert = f"{one} ends at {high}, but {tail} records of it are landed; is this the right Kafka?"
-            log.error("%s It is not read any more", one.alert)
+            self._hold(one, f"{one} ends at {high}, but {tail} records of it are landed; is this the right Kafka?")
             return
+        one.alert = ""
         schema = landed_schema(one.source)
         if start.offset > start.gap_from:
             log.warning("%s: there is nothing to read from %d to %d", one, start.gap_from, start.offset)

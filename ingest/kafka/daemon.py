@@ -6,6 +6,7 @@ that only one writer can create, and offsets are committed afterwards, for displ
 
 import gc
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -36,6 +37,7 @@ _CHUNK_RECORDS = 4_000  # taken and decoded at once
 _WAIT_S = 0.5  # for records
 _SETTLE_S = 0.1  # for the group to give partitions, or take them away
 _LEAVE_S = 5.0  # for the group to let go, at the end
+_DRAIN_S = 25.0  # for all of the end; what is not landed by then is read again
 _LOOK_S = 5.0  # between looks at topics and lag
 _MISSING_LOOK_S = 1.0  # while a topic is missing
 
@@ -107,7 +109,17 @@ class KafkaDaemon:
     def stop(self) -> None:
         if not self._started:
             return
-        # The client can hang when closed with a callback of the group under way: first let the group take all back.
+        # Whatever is of value has been landed; so the client, which has been seen to hang here, gets its time, no more.
+        leaving = threading.Thread(target=self._leave, name="leave", daemon=True)
+        leaving.start()
+        leaving.join(2 * _LEAVE_S)
+        if leaving.is_alive():
+            log.warning("Kafka's client did not end within %g s; it is left alone", 2 * _LEAVE_S)
+
+    def _leave(self) -> None:
+        """Leave the group, first letting it take all back: closing with a callback of the group under way can hang."""
+        for partition in self._assignment:
+            self._assignment.let_go(partition)
         self._consumer.unsubscribe()
         leaving_until = time.monotonic() + _LEAVE_S
         while list(self._assignment) and time.monotonic() < leaving_until:
@@ -142,6 +154,7 @@ class KafkaDaemon:
                 sorted(self._subscribed), on_assign=on.on_assign, on_revoke=on.on_revoke, on_lost=on.on_lost
             )
         self._assignment.let_go_recreated(generations)
+        self._assignment.try_again()
         for one, buffer in self._assignment.reading():
             _, high = self._consumer.get_watermark_offsets(one.at(), cached=True)
             if high >= 0:  # else the client has not heard of it yet
@@ -259,4 +272,4 @@ def main(settings: Settings) -> int:
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     with serve(settings.metrics_port, registry, health):
-        return run_until_signalled(Daemon(service, health=health))
+        return run_until_signalled(Daemon(service, health=health), drain_s=_DRAIN_S)

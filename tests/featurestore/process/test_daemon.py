@@ -92,7 +92,8 @@ PROCESS = textwrap.dedent("""
         def drain(self): print("drained", flush=True)
         def stop(self): print("stopped", flush=True)
 
-    sys.exit(run_until_signalled(Daemon(Service(), health=Health())))
+    drain_s = 1.0 if "bounded" in sys.argv else float("inf")
+    sys.exit(run_until_signalled(Daemon(Service(), health=Health()), drain_s=drain_s))
 """)
 
 
@@ -119,6 +120,14 @@ def test_the_second_signal_leaves_at_once() -> None:
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=20)
     assert (process.returncode, out) == (1, "")
+
+
+def test_a_drain_that_takes_too_long_is_left() -> None:
+    process = started("hang", "bounded")
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=40)
+    assert (process.returncode, out) == (1, "")
+    assert "not drained within 1 s" in err
 
 
 def test_an_error_ends_the_process_with_one_line() -> None:

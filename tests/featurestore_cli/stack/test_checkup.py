@@ -48,6 +48,15 @@ def test_a_platform_that_is_not_running(tmp_path: Path) -> None:
     assert "the platform is not running: `featurestore up`" in found(patient(tmp_path))
 
 
+def test_a_damaged_landing_zone_is_named(tmp_path: Path) -> None:
+    chain = tmp_path / "landing" / "clicks" / "gen=a.b" / "partition=0"
+    chain.mkdir(parents=True)
+    (chain / f"{0:020d}.parquet").write_bytes(b"PAR1 and no more")
+    text = found(patient(tmp_path))
+    assert f"{chain}/{0:020d}.parquet is not a landed file, or damaged" in text
+    assert "restore that file from a backup" in text
+
+
 def test_a_missing_program_is_named_with_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

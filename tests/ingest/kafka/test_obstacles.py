@@ -1,11 +1,12 @@
 """The Kafka daemon against a real broker, when something comes in its way: nothing is lost, and it says what it is."""
 
 import shutil
+import threading
 from collections import namedtuple
 from datetime import timedelta
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from featurestore.landing.batch import landed_schema
 from featurestore.landing.zone import LandingZone, utc_now
@@ -188,6 +189,57 @@ def test_a_kafka_that_ends_before_the_tail_is_not_read(topic: Topic, settings: S
         service.step()
         assert service.health.state == "not ready"
     assert rows_in(settings) == 10
+
+
+def test_a_damaged_tail_holds_up_its_partition_alone_until_it_is_restored(topic: Topic, settings: Settings) -> None:
+    topic.create(partitions=2)
+    topic.send_numbers(100)
+    with daemon(settings, project(topic.name)) as service:
+        service.until(lambda: rows_in(settings) == 100)
+    tail = max((batch for batch in landed(settings) if batch.chain.endswith("=0")), key=lambda batch: batch.start)
+    path = settings.landing_dir / tail.batch_id
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    topic.send_numbers(100, 100)
+
+    with daemon(settings, project(topic.name)) as service:
+        service.until(lambda: "restore it from a backup" in service.health.note)
+        service.until(lambda: any(batch.chain.endswith("=1") and batch.start > 0 for batch in landed(settings)))
+        path.write_bytes(whole)
+        service.until(lambda: rows_in(settings) == 200)
+        service.until_ready()
+    assert sorted(numbers(settings)) == list(range(200))
+    assert_chained(settings)
+
+
+def test_a_client_that_hangs_when_it_is_closed_does_not_keep_the_daemon(
+    topic: Topic, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ingest.kafka.daemon._LEAVE_S", 0.5)
+    topic.create()
+    released = threading.Event()
+    with daemon(settings, project(topic.name)) as service:
+        service.until_ready()
+        consumer = service.service._consumer
+        service.service._consumer = Hanging(consumer, released)  # pyright: ignore[reportAttributeAccessIssue]
+        service.service.stop()
+        assert "Kafka's client did not end" in caplog.text
+        released.set()
+        service.service._started = False
+
+
+class Hanging:
+    """A consumer whose `close` waits."""
+
+    def __init__(self, consumer: Consumer, released: threading.Event) -> None:
+        self._consumer, self._released = consumer, released
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._consumer, name)
+
+    def close(self) -> None:
+        self._released.wait(60)
+        self._consumer.close()
 
 
 def test_a_full_disk_pauses_and_loses_nothing(
