@@ -56,6 +56,7 @@ class Batch:
     digest: str
     bytes: int
     dead_letters: str = ""  # name of the file of dead letters beside it
+    origin: str = ""  # of dead letters that were replayed: the batch that they came with
 
     @property
     def chain(self) -> str:
@@ -81,6 +82,7 @@ class Batch:
             "max_event_timestamp": None if self.max_event_timestamp is None else to_micros(self.max_event_timestamp),
             "schema_version": self.schema_version,
             "dead_letters": self.dead_letters,
+            "origin": self.origin,
         }
 
     @classmethod
@@ -99,6 +101,7 @@ class Batch:
             "schema_version",
             "digest",
             "dead_letters",
+            "origin",
         )
         return cls(
             batch_id=batch_id,

@@ -55,6 +55,7 @@ def publish(
     now: Callable[[], datetime],
     dead: Sequence[DeadLetter] = (),
     absent_rows: int = 0,
+    origin: str = "",
 ) -> Published | Fenced:
     """Land `table` and its dead letters as the batch [start, end) of `chain`; durable when it returns.
 
@@ -80,6 +81,7 @@ def publish(
         digest="",
         bytes=0,
         dead_letters=dead_name,
+        origin=origin,
     )
     with storage.writing(batch.batch_id) as file:
         digest = parquet.write(file, table, batch.to_metadata())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from featurestore.entity_id import hash64
 from featurestore.errors import CorruptFileError
 from featurestore.landing import dead_letters, parquet
 from featurestore.landing.batch import Batch
@@ -32,6 +33,11 @@ def utc_now() -> datetime:
 def kafka_chain(source: str, cluster_id: str, topic_id: str, partition: int) -> str:
     """The chain of one partition; a recreated topic or cluster is another generation."""
     return f"{source}/gen={cluster_id}.{topic_id}/partition={partition}"
+
+
+def replay_chain(origin: Batch) -> str:
+    """The chain of those dead letters of a batch that were replayed: whoever replays them meets there."""
+    return f"{origin.source}/replay={hash64(origin.batch_id):016x}"
 
 
 def floor(names: Iterable[str]) -> int:
@@ -64,6 +70,7 @@ class LandingZone:
         previous: Batch | None,
         dead: Sequence[DeadLetter] = (),
         absent_rows: int = 0,
+        origin: str = "",
         now: Callable[[], datetime] = utc_now,
     ) -> Published | Fenced:
         """See `featurestore.landing.publish.publish`."""
@@ -79,6 +86,7 @@ class LandingZone:
             now=now,
             dead=dead,
             absent_rows=absent_rows,
+            origin=origin,
         )
 
     def open_upload(self, source: str, upload_id: str) -> UploadLanding:
@@ -107,6 +115,18 @@ class LandingZone:
                 ]
                 self._sorted[source] = sorted(found, key=lambda batch: (batch.created_at, batch.batch_id))
             return list(self._sorted[source])
+
+    def chain(self, chain: str) -> list[Batch]:
+        """The batches of one chain as it is now, in its order.
+
+        Raises:
+            CorruptFileError: not all of it can be believed.
+        """
+        with self._lock:
+            self._read_chain(chain)
+            if problem := self._alarms[chain]:
+                raise CorruptFileError(problem)
+            return list(self._chains[chain])
 
     def alarms(self, source: str | None = None) -> list[str]:
         """What `batches` did not believe when it looked last: damaged files. Nothing is lost, but somebody must act.
@@ -149,10 +169,21 @@ class LandingZone:
             return parquet.read(file, f"{self.storage.address}/{batch.batch_id}", batch.digest)
 
     def dead_letters(self, source: str | None = None) -> Iterator[tuple[Batch, DeadLetter]]:
-        """Every dead letter of visible batches, by landing time."""
+        """Every dead letter of visible batches that was not replayed, by landing time."""
         for batch in self.batches(source):
+            replayed = self.replayed(batch)
             for one in self.dead_letters_of(batch):
-                yield batch, one
+                if one.sequence not in replayed:
+                    yield batch, one
+
+    def replayed(self, origin: Batch) -> set[int]:
+        """The sequences of those dead letters of a batch that have been landed after all."""
+        if not origin.dead_letters:
+            return set()
+        found: set[int] = set()
+        for batch in self.chain(replay_chain(origin)):
+            found.update(self.read(batch)["sequence"].to_numpy().tolist())
+        return found
 
     def dead_letters_of(self, batch: Batch) -> list[DeadLetter]:
         """What came with a batch and could not be landed."""
@@ -188,6 +219,8 @@ class LandingZone:
             elif name.startswith("gen="):
                 for partition in self.storage.directories(f"{source}/{name}"):
                     self._read_chain(f"{source}/{name}/{partition}")
+            elif name.startswith("replay="):
+                self._read_chain(f"{source}/{name}")
 
     def _read_chain(self, chain: str) -> None:
         """Read the files after the ones that are known; believe them as far as they follow one another."""

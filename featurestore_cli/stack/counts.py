@@ -25,7 +25,7 @@ class Counts:
 
     produced: int | None  # by the generator; None where it never ran
     landed: int
-    dead_letters: int  # produced = landed + dead_letters, once everything has arrived
+    dead_letters: int  # without those that were replayed; produced = landed + dead_letters, once everything has arrived
     due: int  # landed rows of each view's source, since the view is registered
     logged: int
     filtered: int
@@ -72,7 +72,7 @@ class Counter:
         return Counts(
             produced=self._produced(),
             landed=sum(batch.rows for batch in batches),
-            dead_letters=sum(batch.dead_rows for batch in batches),
+            dead_letters=sum(batch.dead_rows - (batch.rows if batch.origin else 0) for batch in batches),
             due=due,
             logged=sum(one.logged for one in applied),
             filtered=sum(one.filtered for one in applied),
