@@ -113,6 +113,7 @@ class DagsterSettings:
     lanes: int = 2
     run_rows: int = 2_000_000
     run_batches: int = 200
+    url: str = ""  # of the webserver, for `featurestore apply`; empty: the one that `up` started
     fresh_within_s: float = 60.0  # what has landed is in the log: the objective that alerts watch
 
 
@@ -214,6 +215,11 @@ class Settings:
     def jobs_dir(self) -> Path:
         """Rows of large write jobs, on their way to the database service."""
         return self.data_dir / "database" / "jobs"
+
+    @property
+    def registered_file(self) -> Path:
+        """What the database service notes of the registered views, for code that is loaded without a connection."""
+        return self.data_dir / "database" / "registered.json"
 
     @property
     def dagster_home(self) -> Path:

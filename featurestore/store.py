@@ -22,6 +22,7 @@ from featurestore.training.pit_plan import KnownAt, plan_reads
 from featurestore.training.receipt import Receipt
 from featurestore.training.spine import ArrowStream
 from featurestore.training.training_set import TrainingSet
+from featurestore.versions import Active, ActiveVersions, activate
 
 Value = str | int | float | bool | None
 Keys = Mapping[str, Sequence[Value]]  # key column (or request value) → one value per row
@@ -31,12 +32,33 @@ Row = TypeVar("Row")
 
 
 class Store:
-    """Reads only; every method does I/O and may raise StoreUnavailableError (transient). Thread-safe."""
+    """Reads, and the choice of active versions; methods do I/O and may raise StoreUnavailableError. Thread-safe."""
 
     def __init__(self, project: Project, database: Database, online: OnlineStore) -> None:
         self.project = project
-        self.database, self._online = database, online
+        self.database, self.online_store = database, online
         self._reads = ReadPlanner(project)
+        self._active = ActiveVersions(project, database, online)
+
+    def find(self, text: str) -> FeatureOf | View:
+        """A view or a feature by its name as text, in the version that is active (see `active`).
+
+        Raises:
+            UnknownFeatureError: there is neither.
+        """
+        return self.project.find(text, dict(self.active()))
+
+    def active(self) -> Active:
+        """(view, version) of each view that is declared in several versions; asked for at most once a second."""
+        return self._active.now()
+
+    def activate(self, view: str, version: int) -> None:
+        """Choose what readers get that name a feature of this view as text, from a second later on; it stays.
+
+        Raises:
+            JobRefusedError: the log has no such version.
+        """
+        activate(f"{view}@v{version}", self.database, self.online_store)
 
     def online(self, keys: Keys, features: Features) -> list[OnlineRow]:
         """The features as of now, one mapping per row of `keys`, in order; of a view, its online features.
@@ -47,7 +69,7 @@ class Store:
             DefinitionError: a feature is not online, or is not read online.
             TerminalError: a key column or request value is missing, or `keys` has columns of different lengths.
         """
-        rows = self._reads.plan(features).read(self._online, keys, datetime.now(UTC))
+        rows = self._reads.plan(features).read(self.online_store, keys, datetime.now(UTC))
         return list[OnlineRow](rows)
 
     def reading(self, features: Features) -> OnlineReads:
@@ -111,7 +133,7 @@ class Store:
         return self.database.query(sql, params, into=into)
 
     def close(self) -> None:
-        self._online.close()
+        self.online_store.close()
         self.database.close()
 
 

@@ -62,6 +62,14 @@ def count(number: int | None) -> str:
     return "–" if number is None else f"{number:,}".replace(",", " ")
 
 
+def amount(number: int) -> str:
+    """About how many: 1 234 567 → 1.2 M; up to 9 999 exactly."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size and number > 9_999:
+            return f"{number / size:.1f} {unit}"
+    return count(number)
+
+
 def age(since: datetime | None, now: datetime) -> str:
     """How long ago: 12s, 2h 14m, 3d 4h."""
     if since is None:

@@ -13,6 +13,7 @@ from featurestore.landing.pending import Pair, Pending, Target, find_pending
 from featurestore.offline.log import Ledger, LedgerRow, registered
 from featurestore.offline.tables import schema_job
 from featurestore.online.store import OnlineStore
+from featurestore.versions import activate_complete
 
 REBUILD_ABOVE = 500  # ledger lines that Redis lacks: more are not a crash in between, Redis has lost them
 LOOK_AGAIN = timedelta(seconds=60)  # even if nothing landed: the database may have been restored
@@ -40,6 +41,7 @@ class Backlog:
         self._epoch = ""
         self._covered: set[str] = set()  # batches that every target of their source has applied, or leaves alone
         self._looked_at: datetime | None = None
+        self._may_activate = True  # a version of a view may still become the active one
 
     def is_quiet(
         self, project: Project, landed: Sequence[Batch], online: OnlineStore, *, parked: Collection[str], now: datetime
@@ -76,6 +78,7 @@ class Backlog:
             pending = find_pending(open_, self._targets, self._ledger.rows, unpushed)
             waits = {one.batch.batch_id for one in pending}
             self._covered.update(batch.batch_id for batch in open_ if batch.batch_id not in waits)
+            self._may_activate = self._may_activate and activate_complete(project, self._ledger, database, online)
             self._looked_at = now
             return Waiting(tuple(pending), tuple(lost))
 
@@ -95,6 +98,7 @@ class Backlog:
         if not self._targets or self._ledger.epoch != self._epoch:  # the first look, or the database was restored
             database.ensure(schema_job(project))
             self._covered.clear()
+            self._may_activate = True
             self._epoch = self._ledger.epoch
             self._targets = _targets(project, self._ledger, database)
 

@@ -15,6 +15,7 @@ from featurestore_dagster.checks.accounting import accounting
 from featurestore_dagster.checks.completeness import completeness
 from featurestore_dagster.checks.future_rows import future_rows
 from featurestore_dagster.checks.parity import parity
+from featurestore_dagster.load import checked
 from featurestore_dagster.maintenance import purge, reconcile
 from featurestore_dagster.names import Keys
 from featurestore_dagster.resources import resources
@@ -28,15 +29,19 @@ def build_definitions(project: Project, settings: Settings, *, notify: Notify = 
 
     In `definitions.py` of a code location: `defs = build_definitions(PROJECT, Settings.from_env(os.environ))`, or
     `dg.Definitions.merge(build_definitions(…), dg.Definitions(…))`.
+
+    Raises:
+        DefinitionError: SQL that does not fit its source, or a view that was changed and kept its version.
     """
+    project = checked(project, settings)
     keys, services = Keys(settings.namespace), connect(settings)
     return dg.Definitions(
         assets=[
-            *source_specs(project, keys),
-            *raw_assets(project, keys),
-            *feature_assets(project, keys),
-            *lake_assets(project, keys),
-            *model_assets(project, keys),
+            *source_specs(project, keys),  # source/…    topics and uploads (outside)
+            *raw_assets(project, keys),  # raw/…       landed batches of an hour, checked
+            *feature_assets(project, keys),  # features/…  the log, online/… in the same step; derived views as nodes
+            *lake_assets(project, keys),  # lake/…      closed days of the log, in Parquet files
+            *model_assets(project, keys),  # models/…    metadata → DuckDB, production artifacts → Redis
             online_rebuild(project, keys),
         ],
         asset_checks=[

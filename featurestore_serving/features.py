@@ -10,6 +10,7 @@ from featurestore.definitions.view import FeatureView, View
 from featurestore.online.reads import OnlineReads
 from featurestore.online.values import Scalar
 from featurestore.store import OnlineRow, Store
+from featurestore.versions import Active
 from featurestore_serving.refusals import Reason, RefusedError
 
 MAX_PLANS = 256  # kept; what clients ask for is theirs to choose, so it is bounded
@@ -88,7 +89,7 @@ class Features:
 
     def __init__(self, store: Store, limits: Limits) -> None:
         self._store, self._limits = store, limits
-        self._plans: dict[tuple[str, ...], _Plan] = {}
+        self._plans: dict[tuple[str | Active, ...], _Plan] = {}
 
     def answer(self, asked: FeatureRequest) -> Answer:
         plan = self._plan(asked)
@@ -119,12 +120,13 @@ class Features:
     def _plan(self, asked: FeatureRequest) -> _Plan:
         if bool(asked.features) == bool(asked.model):
             raise RefusedError(Reason.INVALID, "ask for features by name, or for the features of a model: one of them")
-        key = ("model", asked.model) if asked.model else ("features", *asked.features)
+        active = () if asked.model else self._store.active()
+        key = ("model", asked.model) if asked.model else ("features", active, *asked.features)
         plan = self._plans.get(key)
         if plan is None:
             if len(asked.features) > self._limits.features:
                 raise self._too_many(len(asked.features))
-            plan = self._checked(self._of_model(asked.model) if asked.model else self._named(asked.features))
+            plan = self._checked(self._of_model(asked.model) if asked.model else self._named(asked.features, active))
             if len(self._plans) >= MAX_PLANS:
                 self._plans.clear()
             self._plans[key] = plan
@@ -136,8 +138,8 @@ class Features:
             raise RefusedError(Reason.INVALID, f"there is no model {_shown(model_id)}{_near(model_id, models)}")
         return tuple(models[model_id].expected_features)
 
-    def _named(self, names: Sequence[str]) -> tuple[FeatureOf | View, ...]:
-        return tuple(self._store.project.find(name[:LONGEST_TEXT]) for name in names)
+    def _named(self, names: Sequence[str], active: Active) -> tuple[FeatureOf | View, ...]:
+        return tuple(self._store.project.find(name[:LONGEST_TEXT], dict(active)) for name in names)
 
     def _checked(self, features: tuple[FeatureOf | View, ...]) -> _Plan:
         reads = self._store.reading(features)

@@ -10,7 +10,7 @@ import duckdb
 import msgspec
 
 from featurestore.database.checks import other_code
-from featurestore.database.jobs import FeatureColumn, MoveJob, SchemaJob, ViewTable
+from featurestore.database.jobs import ActivateJob, CatalogueJob, DropJob, FeatureColumn, MoveJob, SchemaJob, ViewTable
 from featurestore.database.lake_files import LakeFiles
 from featurestore.database.tables import (
     SYSTEM_TARGETS,
@@ -22,8 +22,11 @@ from featurestore.database.tables import (
 )
 from featurestore.errors import JobRefusedError
 
-_READ = (Path(__file__).parent / "sql" / "view_versions.sql").read_text()
-_REGISTER = (Path(__file__).parent / "sql" / "register_view_version.sql").read_text()
+_SQL = Path(__file__).parent / "sql"
+_READ = (_SQL / "view_versions.sql").read_text()
+_REGISTER = (_SQL / "register_view_version.sql").read_text()
+_ACTIVATE = (_SQL / "activate.sql").read_text()
+_MISSING = (_SQL / "missing_batches.sql").read_text()
 
 
 @contextmanager
@@ -46,40 +49,84 @@ class Catalogue:
         """Raises CorruptFileError when a file of the lake is gone."""
         self._connection = connection
         self._lake = LakeFiles(connection, lake_dir)
-        self._tables = {version.table.target: version.table for version in self._versions()}
+        self._versions = self._read()
         with transaction(connection):  # the lake may lie elsewhere than last time
             self._lake.check()
-            for table in self._tables.values():
-                self._create_log(table)
+            for version in self._versions.values():
+                if not version.dropped:
+                    self._create_log(version.table)
 
     def target(self, name: str) -> Target:
         """Raises JobRefusedError when nothing of that name is registered."""
         if name in SYSTEM_TARGETS:
             return SYSTEM_TARGETS[name]
-        if name not in self._tables:
-            raise JobRefusedError(f"target {name!r} is not registered; `featurestore apply` registers what is declared")
-        return target_of(self._tables[name])
+        return target_of(self._version(name).table)
 
-    def change(self, job: SchemaJob, now: datetime) -> None:
-        """Create the tables that are missing; all of the job or nothing.
+    def registered(self) -> Mapping[str, str]:
+        """The digest of every version that was ever registered, by target; empty for one that was dropped."""
+        return {target: "" if one.dropped else one.table.digest for target, one in self._versions.items()}
+
+    def change(self, job: CatalogueJob, commit_seq: int, now: datetime) -> None:
+        """Do a job, whole or not at all; `commit_seq` is that of an activation.
 
         Raises:
-            JobRefusedError: a version was registered with other code, or a feature's name or type is taken.
+            JobRefusedError: a version was registered with other code or dropped, a feature's name or type is taken;
+                a version that is to be active by itself is not complete, or one that is to be dropped is active.
         """
+        with transaction(self._connection):
+            match job:
+                case SchemaJob():
+                    self._register(job, now)
+                case ActivateJob():
+                    self._activate(job, commit_seq)
+                case DropJob():
+                    self._drop(job, now)
+            versions = self._read()
+            active = [version.table for version in versions.values() if version.active]
+            self._connection.execute(create_features_view(active))
+        self._versions = versions
+
+    def _register(self, job: SchemaJob, now: datetime) -> None:
         wanted = sorted(job.tables, key=lambda table: (table.view, table.version))
-        tables = dict(self._tables)
+        tables = {target: version.table for target, version in self._versions.items()}
         for table in wanted:
+            if table.target in self._versions:
+                self._version(table.target)
             _check(table, tables)
             tables[table.target] = table
-        with transaction(self._connection):
-            for table in wanted:
-                if table.target not in self._tables:
-                    self._connection.execute(create_hot_table(table))
-                    self._create_log(table)
-                self._connection.execute(_REGISTER, {**_row(table), "now": now.replace(tzinfo=None)})
-            active = [version.table for version in self._versions() if version.active]
-            self._connection.execute(create_features_view(active))
-        self._tables = tables
+        for table in wanted:
+            if table.target not in self._versions:
+                self._connection.execute(create_hot_table(table))
+                self._create_log(table)
+            self._connection.execute(_REGISTER, {**_row(table), "now": now.replace(tzinfo=None)})
+
+    def _activate(self, job: ActivateJob, commit_seq: int) -> None:
+        version = self._version(job.target)
+        view = version.table.view
+        if not job.by_hand:
+            if not version.may_activate:
+                raise JobRefusedError(f"{job.target} becomes active by hand only: `featurestore views activate`")
+            [(missing,)] = self._connection.execute(_MISSING, {"view": view, "target": job.target}).fetchall()
+            if missing:
+                raise JobRefusedError(f"{job.target} lacks {missing} batches that the active version has")
+        self._connection.execute(
+            _ACTIVATE,
+            {"view": view, "version": version.table.version, "commit_seq": commit_seq, "by_hand": job.by_hand},
+        )
+
+    def _drop(self, job: DropJob, now: datetime) -> None:
+        version = self._version(job.target)
+        view = version.table.view
+        others = [one for one in self._versions.values() if one.table.view == view and one is not version]
+        if version.active and not all(one.dropped for one in others):
+            raise JobRefusedError(f"{job.target} is the active version of {view}; activate another first")
+        self._connection.execute(f"DROP VIEW {version.table.relation}")
+        self._connection.execute(f"DROP TABLE {version.table.hot_relation}")
+        self._connection.execute("DELETE FROM lake_files WHERE target = $target", {"target": job.target})
+        self._connection.execute(
+            "UPDATE view_versions SET dropped_at = $now, active = false, may_activate = false WHERE target = $target",
+            {"target": job.target, "now": now.replace(tzinfo=None)},
+        )
 
     def move(self, job: MoveJob, now: datetime) -> None:
         """Swap rows for files of the lake, in one transaction; a job that was done before changes nothing.
@@ -87,9 +134,7 @@ class Catalogue:
         Raises:
             JobRefusedError: there is no such log or file, or the files do not hold exactly the rows.
         """
-        if job.target not in self._tables:
-            raise JobRefusedError(f"there is no log {job.target!r}")
-        table = self._tables[job.target]
+        table = self._version(job.target).table
         with transaction(self._connection):
             self._lake.move(job, table, now)
             self._create_log(table)
@@ -97,8 +142,22 @@ class Catalogue:
     def _create_log(self, table: ViewTable) -> None:
         self._connection.execute(create_log_view(table, self._lake.paths(table.target)))
 
-    def _versions(self) -> list["_Version"]:
-        return [_version(*row) for row in self._connection.execute(_READ).fetchall()]
+    def _version(self, target: str) -> "_Version":
+        version = self._versions.get(target)
+        if version is None:
+            raise JobRefusedError(
+                f"target {target!r} is not registered; `featurestore apply` registers what is declared"
+            )
+        if version.dropped:
+            view, number = version.table.view, version.table.version
+            newest = max(one.table.version for one in self._versions.values() if one.table.view == view)
+            raise JobRefusedError(f"{view} v{number} was dropped; give {view} version={newest + 1}")
+        return version
+
+    def _read(self) -> dict[str, "_Version"]:
+        """By target."""
+        found = (_version(*row) for row in self._connection.execute(_READ).fetchall())
+        return {one.table.target: one for one in found}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +166,8 @@ class _Version:
 
     table: ViewTable
     active: bool
+    may_activate: bool
+    dropped: bool
 
 
 def _version(  # the columns of sql/view_versions.sql
@@ -119,6 +180,8 @@ def _version(  # the columns of sql/view_versions.sql
     columns: str,
     features: str,
     active: bool,
+    may_activate: bool,
+    dropped: bool,
 ) -> _Version:
     table = ViewTable(
         target=target,
@@ -130,7 +193,7 @@ def _version(  # the columns of sql/view_versions.sql
         columns=msgspec.json.decode(columns, type=tuple[tuple[str, str], ...]),
         features=msgspec.json.decode(features, type=tuple[FeatureColumn, ...]),
     )
-    return _Version(table, active)
+    return _Version(table, active, may_activate, dropped)
 
 
 def _row(table: ViewTable) -> Mapping[str, str | int]:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar, cast
 import pyarrow as pa
 
 from featurestore.database.job_files import JobFiles
-from featurestore.database.jobs import REPLY, AppendJob, AppendReply, Job, JobReply, MoveJob, SchemaJob, encode
+from featurestore.database.jobs import REPLY, AppendJob, AppendReply, CatalogueJob, Job, JobReply, MoveJob, encode
 from featurestore.database.queues import Queues, connect, redis_errors
 from featurestore.database.reads import ReadRequest, Value, params_to_wire, table_of
 from featurestore.database.rows import build
@@ -37,11 +37,11 @@ class Database(Protocol):
         """
         ...
 
-    def ensure(self, job: SchemaJob) -> None:
-        """Create the tables that are missing.
+    def ensure(self, job: CatalogueJob) -> None:
+        """Make the catalogue of view versions what the job says.
 
         Raises:
-            JobRefusedError: a version is registered with other code, or a feature's name or type is taken.
+            JobRefusedError: it cannot be so; a version is registered with other code, say.
             TransientError: as for `append`.
         """
         ...
@@ -106,7 +106,7 @@ class QueueDatabase:
         """As `Database.append`. Waits while the stream is long; DatabaseBusyError when it stays so."""
         return self._send(job).appended()
 
-    def ensure(self, job: SchemaJob) -> None:
+    def ensure(self, job: CatalogueJob) -> None:
         """As `Database.ensure`."""
         self._send(job).appended()
 

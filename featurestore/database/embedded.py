@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from featurestore.database.connection import MEMORY, open_database
 from featurestore.database.guard import Caps, Guard, reading
-from featurestore.database.jobs import AppendJob, AppendReply, MoveJob, SchemaJob
+from featurestore.database.jobs import AppendJob, AppendReply, CatalogueJob, MoveJob
 from featurestore.database.reads import Value
 from featurestore.database.rows import build
 from featurestore.database.writer import Writer
@@ -34,7 +34,7 @@ class EmbeddedDatabase:
         with self._writing:
             return self._writer.commit([job])[0].appended()
 
-    def ensure(self, job: SchemaJob) -> None:
+    def ensure(self, job: CatalogueJob) -> None:
         """As `Database.ensure`."""
         with self._writing:
             self._writer.commit([job])[0].appended()

@@ -110,6 +110,29 @@ class SchemaJob:
     tables: tuple[ViewTable, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ActivateJob:
+    """Makes a registered version the active one of its view: what readers that name no version get.
+
+    Not `by_hand`, it is refused unless the version may still become active by itself and has every batch of the one
+    that is active.
+    """
+
+    kind: ClassVar[str] = "activate"
+    job_id: str
+    target: str
+    by_hand: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DropJob:
+    """Drops the log of a version that is not active (or the last of its view): its number is not used again."""
+
+    kind: ClassVar[str] = "drop"
+    job_id: str
+    target: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LakeFile:
     """A Parquet file of the lake; `name` is its path below the lake's directory.
@@ -148,7 +171,12 @@ class MoveJob:
     files: tuple[LakeFile, ...]
 
 
-Job = AppendJob | SchemaJob | MoveJob
+CatalogueJob = SchemaJob | ActivateJob | DropJob
+Job = AppendJob | CatalogueJob | MoveJob
+
+_WITHOUT_ROWS: Mapping[str, type[CatalogueJob | MoveJob]] = {
+    cls.kind: cls for cls in (SchemaJob, ActivateJob, DropJob, MoveJob)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,12 +240,10 @@ def decode(fields: Mapping[bytes, bytes]) -> Job:
         JobRefusedError: a field is missing or is not what it should be; the message names it.
     """
     kind = fields.get(KIND, b"").decode(errors="replace")
-    if kind == SchemaJob.kind:
-        return _header(fields, SchemaJob)
-    if kind == MoveJob.kind:
-        return _header(fields, MoveJob)
+    if kind in _WITHOUT_ROWS:
+        return _header(fields, _WITHOUT_ROWS[kind])
     if kind != AppendJob.kind:
-        raise JobRefusedError(f"kind {kind!r} is not one of append, schema, move")
+        raise JobRefusedError(f"kind {kind!r} is not one of append, {', '.join(_WITHOUT_ROWS)}")
     header = _header(fields, _AppendHeader)
     return AppendJob(header.job_id, header.target, header.lines, _table(fields, ROWS), _table(fields, QUARANTINED))
 

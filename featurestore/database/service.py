@@ -16,6 +16,7 @@ from featurestore.database.readers import Readers
 from featurestore.database.tables import schema_job
 from featurestore.database.writer import Writer
 from featurestore.definitions.project import load_project
+from featurestore.definitions.registered import write_registered
 from featurestore.errors import TransientError
 from featurestore.process.daemon import Daemon, run_until_signalled
 from featurestore.process.health import Health
@@ -97,6 +98,7 @@ class DatabaseService:
         """Register the declared views, one by one: a view that is refused keeps none of the others from working."""
         jobs = [SchemaJob(table.target, (table,)) for table in self._schema.tables]
         errors = [reply.error for reply in self._writer.commit(jobs) if reply.error]
+        write_registered(self._settings.registered_file, self._writer.registered())
         for error in errors:
             log.error("%s", error)
         return "; ".join(errors)
@@ -105,6 +107,8 @@ class DatabaseService:
         began = monotonic()
         done = iter(self._writer.commit([one.job for one in deliveries if one.job is not None]))
         replies = [refusal(one) if one.job is None else next(done) for one in deliveries]
+        if any(one.job is not None and not isinstance(one.job, AppendJob) for one in deliveries):
+            write_registered(self._settings.registered_file, self._writer.registered())
         self._metrics.queue_depth.set(self._intake.settle(deliveries, replies))
         self._metrics.group_jobs.observe(len(deliveries))
         for one, reply in zip(deliveries, replies, strict=True):

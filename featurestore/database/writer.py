@@ -1,7 +1,7 @@
 """The transaction core: write jobs go into the database once, whatever is sent again and however it is grouped."""
 
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,12 +15,17 @@ import pyarrow.compute as pc
 
 from featurestore.database.catalogue import Catalogue, transaction
 from featurestore.database.checks import LINE, checked
-from featurestore.database.jobs import AppendJob, Job, JobReply, LedgerLine, MoveJob, SchemaJob
+from featurestore.database.jobs import AppendJob, CatalogueJob, Job, JobReply, LedgerLine, MoveJob
 from featurestore.entity_id import hash64
 from featurestore.errors import JobRefusedError, NoSpaceError, TransientError
 
 log = logging.getLogger(__name__)
 
+_LAST_SEQ = """
+    SELECT greatest(
+        (SELECT coalesce(max(commit_seq), 0) FROM applied), (SELECT coalesce(max(activated_seq), 0) FROM view_versions)
+    )
+"""
 _INCOMING = "incoming"  # the Arrow table that a statement reads, as it calls it
 _LEDGER = (
     *("batch_id", "target", "commit_seq", "rows_in", "logged", "filtered", "quarantined"),
@@ -47,7 +52,7 @@ class Writer:
         """Raises CorruptFileError when a file of the lake is gone."""
         self._connection, self._now = connection, now
         self._catalogue = Catalogue(connection, lake_dir)
-        [(last,)] = connection.execute("SELECT coalesce(max(commit_seq), 0) FROM applied").fetchall()
+        [(last,)] = connection.execute(_LAST_SEQ).fetchall()
         self._last_seq: int = last
 
     def commit(self, jobs: Sequence[Job]) -> list[JobReply]:
@@ -65,20 +70,27 @@ class Writer:
             if kind is AppendJob:
                 replies += self._append(cast("list[AppendJob]", list(group)))
             else:
-                replies += [self._change(cast("SchemaJob | MoveJob", job)) for job in group]
+                replies += [self._change(cast("CatalogueJob | MoveJob", job)) for job in group]
         return replies
 
-    def _change(self, job: SchemaJob | MoveJob) -> JobReply:
+    def registered(self) -> Mapping[str, str]:
+        """The digest of every version that was ever registered, by target; empty for one that was dropped."""
+        return self._catalogue.registered()
+
+    def _change(self, job: CatalogueJob | MoveJob) -> JobReply:
+        now = self._now()
+        commit_seq = self._next_seq(now)
         try:
             with _our_fault():
                 if isinstance(job, MoveJob):
-                    self._catalogue.move(job, self._now())
+                    self._catalogue.move(job, now)
                 else:
-                    self._catalogue.change(job, self._now())
+                    self._catalogue.change(job, commit_seq, now)
         except (JobRefusedError, duckdb.Error) as error:
             _raise_if_fatal(error)
             log.warning("%s job %s refused: %s", job.kind, job.job_id, error)
             return JobReply(job.job_id, error=str(error))
+        self._last_seq = commit_seq
         return JobReply(job.job_id)
 
     def _append(self, jobs: Sequence[AppendJob]) -> list[JobReply]:
@@ -97,7 +109,7 @@ class Writer:
     def _append_together(self, jobs: Sequence[AppendJob]) -> list[JobReply]:
         try:
             with transaction(self._connection):
-                group = _Group(self._applied(jobs), max(self._last_seq + 1, _microseconds(self._now())))
+                group = _Group(self._applied(jobs), self._next_seq(self._now()))
                 replies = [self._take(job, group) for job in jobs]
                 for relation, tables in group.rows.items():
                     self._insert(relation, pa.concat_tables(tables))
@@ -110,6 +122,9 @@ class Writer:
                 self._connection.unregister(_INCOMING)  # not earlier: in a failed transaction nothing works
         self._last_seq = max(self._last_seq, group.next_seq - 1)
         return replies
+
+    def _next_seq(self, now: datetime) -> int:
+        return max(self._last_seq + 1, _microseconds(now))
 
     def _take(self, job: AppendJob, group: "_Group") -> JobReply:
         """Check a job and put what is new of it into the group."""

@@ -1,13 +1,13 @@
 """Everything declared, checked as a whole."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import TypeVar
 
 from featurestore.definitions.entity import Entity
@@ -109,13 +109,15 @@ class Project:
     def entity(self, name: str) -> Entity:
         return _by_name("entity", name, self.entities)
 
-    def find(self, text: str) -> FeatureOf | View:
+    def find(self, text: str, active: Mapping[str, int] = MappingProxyType({})) -> FeatureOf | View:
         """A view or a feature by its name as text: `credit_profile` or `clicks_7d`.
+
+        Of a view with several versions, the one that `active` names, else the newest that has it.
 
         Raises:
             UnknownFeatureError: there is neither.
         """
-        for view in sorted(self.views, key=lambda view: -view.version):
+        for view in sorted(self.views, key=lambda view: (view.version != active.get(view.name), -view.version)):
             if view.name == text:
                 return view
             if text in {feature.name for feature in view.all_features}:

@@ -11,6 +11,7 @@ from featurestore.definitions.entity import Entity
 from featurestore.definitions.feature import Aggregation, Feature, FeatureOf
 from featurestore.definitions.fingerprint import fingerprint
 from featurestore.definitions.names import check_name, check_unique
+from featurestore.definitions.place import caller
 from featurestore.definitions.source import Source
 from featurestore.errors import DefinitionError, UnknownFeatureError
 
@@ -56,6 +57,7 @@ class FeatureView:
     version: int = 1
     owner: str = ""
     description: str = ""
+    declared_at: str = field(default_factory=caller, init=False, repr=False, compare=False)  # file:line
 
     def __post_init__(self) -> None:
         where = f"view {self.name!r}"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
+import msgspec
 import pyarrow as pa
 
 from featurestore.database.client import Database
@@ -14,6 +15,7 @@ from featurestore.models.metadata import metadata_table
 
 _LINE = pa.field("line", pa.int32())
 _QUARANTINED = pa.schema([*(pa.field(name, ARROW_TYPES[dtype]) for name, dtype in QUARANTINE.items()), _LINE])
+_PINS = "SELECT model_id, any_value(view_versions) AS view_versions FROM model_metadata WHERE promoted GROUP BY ALL"
 _PRODUCTIONS = files("featurestore.models").joinpath("productions.sql").read_text()
 
 
@@ -30,6 +32,12 @@ class Production:
 def productions(database: Database) -> list[Production]:
     """Every model that was ever promoted. Raises as Database.query does."""
     return database.query(_PRODUCTIONS, into=Production)
+
+
+def production_pins(database: Database) -> dict[str, dict[str, int]]:
+    """The version of each view that the models in production were trained on, by model."""
+    found = database.query(_PINS, into=_Pins)
+    return {one.model_id: msgspec.json.decode(one.view_versions or "{}", type=dict[str, int]) for one in found}
 
 
 def metadata_job(versions: Sequence[BlobVersion]) -> AppendJob:
@@ -61,3 +69,9 @@ def metadata_job(versions: Sequence[BlobVersion]) -> AppendJob:
         rows=pa.concat_tables(numbered).combine_chunks(),
         quarantined=_QUARANTINED.empty_table(),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Pins:
+    model_id: str
+    view_versions: str | None

@@ -7,10 +7,13 @@
 [<namespace>:]fs:store                     HASH: format, epoch (a random text, new whenever Redis starts from nothing)
 [<namespace>:]fs:pushed:<target>:<set>     text: the position, a commit_seq; <set> names the online features it is for
 [<namespace>:]fs:pushed:<target>:<set>:above   ZSET: listed commit_seqs above the position
+[<namespace>:]fs:active                    HASH: view → "<version> <commit_seq> <epoch of the database>" (activate.lua)
 
 On a cluster each master has the last three for itself: behind `fs:` stands `{<mark>}:`, a hash tag that lies on it and
 names it together with its slots, so that after a failover or resharding nothing counts as pushed.
 """
+
+from collections.abc import Sequence
 
 from featurestore.definitions.view import FeatureView
 from featurestore.entity_id import hash64
@@ -26,8 +29,11 @@ def order_field(view: str, version: int) -> bytes:
 
 def all_fields(view: FeatureView) -> list[bytes]:
     """Every field that a row of this view version may have; the order field is the first."""
-    values = (value_field(feature.name, view.version) for feature in view.row_features)
-    return [order_field(view.name, view.version), *values]
+    return fields_of(view.name, view.version, [feature.name for feature in view.row_features])
+
+
+def fields_of(view: str, version: int, features: Sequence[str]) -> list[bytes]:
+    return [order_field(view, version), *(value_field(name, version) for name in features)]
 
 
 def entity_key(prefix: bytes, entity_id: str) -> bytes:
@@ -48,10 +54,18 @@ class Keys:
         """The key of format and epoch."""
         return f"{self._own(mark)}store"
 
+    def active(self) -> str:
+        """The key of the active versions."""
+        return f"{self._root}active"
+
     def position(self, view: FeatureView, mark: str = "") -> str:
         """The key of the position; that of the list above it is the same with `:above`."""
         online = ",".join(sorted(feature.name for feature in view.online_features))
-        return f"{self._own(mark)}pushed:{view.target}:{hash64(online):016x}"
+        return f"{self.positions(view.name, view.version, mark)}{hash64(online):016x}"
+
+    def positions(self, view: str, version: int, mark: str = "") -> str:
+        """What the keys of a version's positions begin with, whatever its online features are or were."""
+        return f"{self._own(mark)}pushed:{view}@v{version}:"
 
     def _own(self, mark: str) -> str:
         return f"{self._root}{{{mark}}}:" if mark else self._root

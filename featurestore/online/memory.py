@@ -9,11 +9,11 @@ import pyarrow as pa
 
 from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.view import FeatureView
-from featurestore.online.keys import Keys, all_fields, entity_key, order_field
+from featurestore.online.keys import Keys, all_fields, entity_key, fields_of, order_field
 from featurestore.online.octets import as_list
 from featurestore.online.reader import plan_read, to_micros
 from featurestore.online.store import Read, StoredOrder
-from featurestore.online.values import OnlineValue, Pushed, PutCounts
+from featurestore.online.values import Activation, OnlineValue, Pushed, PutCounts
 from featurestore.online.writer import Encoded, encoded, fields_by_key, newest_rows
 from featurestore.order import Order
 
@@ -25,6 +25,7 @@ class MemoryOnlineStore:
         self._keys = Keys()
         self._hashes: defaultdict[bytes, dict[bytes, bytes]] = defaultdict(dict)
         self._pushed: dict[str, Pushed] = {}
+        self._active: dict[str, Activation] = {}
         self._lock = threading.Lock()
 
     def begin(self) -> str:
@@ -89,6 +90,27 @@ class MemoryOnlineStore:
                     fields.update(instead.get(key, {}))
                     replaced += 1
         return replaced
+
+    def forget(self, entity: str, view: str, version: int, features: Sequence[str]) -> None:
+        names = fields_of(view, version, features)
+        with self._lock:
+            for key, fields in self._hashes.items():
+                if key.startswith(self._keys.entity_prefix(entity)):
+                    for name in names:
+                        fields.pop(name, None)
+            for key in [key for key in self._pushed if key.startswith(self._keys.positions(view, version))]:
+                del self._pushed[key]
+
+    def active(self) -> Mapping[str, int]:
+        with self._lock:
+            return {one.view: one.version for one in self._active.values()}
+
+    def activate(self, choices: Sequence[Activation]) -> None:
+        with self._lock:
+            for one in choices:
+                known = self._active.get(one.view, one)
+                if known.epoch != one.epoch or known.commit_seq <= one.commit_seq:
+                    self._active[one.view] = one
 
     def close(self) -> None:
         """Nothing is held open."""

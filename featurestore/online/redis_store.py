@@ -17,11 +17,11 @@ from featurestore.errors import FormatError, StoreUnavailableError
 from featurestore.online.codec import COMPACT_BYTES, FORMAT
 from featurestore.online.connection import MovedSlotsError, Reply, Wire, raise_first, script
 from featurestore.online.fan_out import fan_out
-from featurestore.online.keys import Keys, all_fields, entity_key, order_field
+from featurestore.online.keys import Keys, all_fields, entity_key, fields_of, order_field
 from featurestore.online.reader import Plans, to_micros
 from featurestore.online.servers import Node, Servers, Topology
 from featurestore.online.store import Read, StoredOrder
-from featurestore.online.values import OnlineValue, Pushed, PutCounts
+from featurestore.online.values import Activation, OnlineValue, Pushed, PutCounts
 from featurestore.online.writer import Encoded, encoded, fields_by_key, newest_rows
 
 log = logging.getLogger(__name__)
@@ -112,17 +112,11 @@ class RedisOnlineStore:
     def stored(self, view: FeatureView) -> Iterator[Sequence[StoredOrder]]:
         prefix, name = self._keys.entity_prefix(view.entity.name), order_field(view.name, view.version)
         for node in self._servers.topology(fresh=True).nodes:
-            cursor = b"0"
-            while True:
-                with node.server.wire() as wire:
-                    scan = ("SCAN", cursor, "MATCH", prefix + b"*", "COUNT", SCANNED)
-                    cursor, keys = cast("tuple[bytes, list[bytes]]", wire.call(*scan))
-                    orders = wire.pipeline([("HGET", key, name) for key in keys]) if keys else []
+            for wire, keys in _scan(node, prefix):
+                orders = wire.pipeline([("HGET", key, name) for key in keys])
                 found = zip(keys, cast("list[bytes | None]", orders), strict=True)
                 if piece := [StoredOrder(key[len(prefix) : -1].decode(), order) for key, order in found if order]:
                     yield piece
-                if cursor == b"0":
-                    break
 
     def replace(self, view: FeatureView, orders: Mapping[str, bytes], rows: pa.Table) -> int:
         prefix, instead = self._keys.entity_prefix(view.entity.name), fields_by_key(view, rows, self._keys)
@@ -137,11 +131,30 @@ class RedisOnlineStore:
             replaced += cast("int", found)
         return replaced
 
+    def forget(self, entity: str, view: str, version: int, features: Sequence[str]) -> None:
+        names, entities = fields_of(view, version, features), self._keys.entity_prefix(entity)
+        for node in self._servers.topology(fresh=True).nodes:
+            for wire, keys in _scan(node, entities):
+                wire.pipeline([("HDEL", key, *names) for key in keys])
+            for wire, keys in _scan(node, self._keys.positions(view, version, node.mark).encode()):
+                wire.pipeline([("DEL", key) for key in keys])
+
+    def active(self) -> Mapping[str, int]:
+        key = self._keys.active()
+        found = self._asked(lambda topology: _with_key(topology, key, lambda wire: wire.call("HGETALL", key)))
+        flat = cast("list[bytes]", found)
+        return {view.decode(): int(choice.split()[0]) for view, choice in zip(flat[::2], flat[1::2], strict=True)}
+
+    def activate(self, choices: Sequence[Activation]) -> None:
+        key, told = self._keys.active(), script(_PACKAGE, "activate.lua")
+        given = [part for one in choices for part in (one.view, one.version, one.commit_seq, one.epoch)]
+        self._asked(lambda topology: _with_key(topology, key, lambda wire: wire.run(told, [key], given)))
+
     def close(self) -> None:
         self._servers.close()
 
     def _asked(self, call: Callable[[Topology], Result]) -> Result:
-        """The result of a call that changes nothing; on a cluster, asked again where things are now."""
+        """The result of a call that may be made twice; on a cluster, asked again where things are now."""
         try:
             return call(self._servers.topology())
         except (StoreUnavailableError, MovedSlotsError):
@@ -236,6 +249,25 @@ class RedisOnlineStore:
 
     def _emptied(self, node: Node) -> StoreUnavailableError:
         return StoreUnavailableError("Redis", node.server.address, "it was emptied during a push")
+
+
+def _scan(node: Node, prefix: bytes) -> Iterator[tuple[Wire, list[bytes]]]:
+    """The keys that begin so, in pieces, each with a connection to use for them; a key may come twice."""
+    cursor = b"0"
+    while True:
+        with node.server.wire() as wire:
+            scan = ("SCAN", cursor, "MATCH", prefix + b"*", "COUNT", SCANNED)
+            cursor, keys = cast("tuple[bytes, list[bytes]]", wire.call(*scan))
+            if keys:
+                yield wire, keys
+        if cursor == b"0":
+            break
+
+
+def _with_key(topology: Topology, key: str, call: Callable[[Wire], Reply]) -> Reply:
+    """What a call answers on the node that has the key; it may be made twice."""
+    with topology.nodes[topology.place(key.encode())].server.wire() as wire:
+        return call(wire)
 
 
 def _parts(view: FeatureView, rows: pa.Table, topology: Topology, keys: Keys) -> list[pa.Table]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.view import FeatureView
-from featurestore.online.values import OnlineValue, Pushed, PutCounts
+from featurestore.online.values import Activation, OnlineValue, Pushed, PutCounts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -94,6 +94,18 @@ class OnlineStore(Protocol):
 
         In the same step the entity's row of `rows`, if it has one, takes their place. Returns how many were replaced.
         """
+        ...
+
+    def forget(self, entity: str, view: str, version: int, features: Sequence[str]) -> None:
+        """Take away the values of a version that was dropped from the log, and what was listed of it."""
+        ...
+
+    def active(self) -> Mapping[str, int]:
+        """The active version of each view, as far as the store was told."""
+        ...
+
+    def activate(self, choices: Sequence[Activation]) -> None:
+        """Note which versions are active; an earlier choice never replaces a later one of the same database."""
         ...
 
     def close(self) -> None:

@@ -49,6 +49,16 @@ class PutCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class Activation:
+    """Which version of a view is active; of two choices of one database (`epoch`), the larger `commit_seq` counts."""
+
+    view: str
+    version: int
+    commit_seq: int
+    epoch: str
+
+
+@dataclass(frozen=True, slots=True)
 class Pushed:
     """Which of a target's ledger lines are in the online store: all up to `position`, and those `above` it."""
 

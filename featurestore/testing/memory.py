@@ -14,10 +14,12 @@ from featurestore.definitions.source import Source, SourceColumn
 from featurestore.errors import TerminalError
 from featurestore.landing.batch import Batch, landed_schema, time_range
 from featurestore.landing.zone import LandingZone
+from featurestore.offline.log import Ledger
 from featurestore.offline.tables import schema_job
 from featurestore.online.memory import MemoryOnlineStore
 from featurestore.store import Store
 from featurestore.transform.binding import bind
+from featurestore.versions import activate_complete, several
 
 Scalar = str | int | float | bool | datetime | None
 Record = Mapping[str, Scalar]
@@ -38,7 +40,9 @@ class MemoryStore(Store):
         self._zone = _Landed()
         self._values = MemoryOnlineStore()
         super().__init__(project, EmbeddedDatabase(), self._values)
+        self._ledger = Ledger()
         self.database.ensure(schema_job(project))
+        self._activate_complete()
 
     def send(self, source: Source, *records: Record, created_at: datetime | None = None) -> None:
         """Land `records` as one batch and apply it to every view of `source`.
@@ -54,6 +58,12 @@ class MemoryStore(Store):
         batch = self._zone.land(declared, records, created_at)
         for view in self.project.views_of(declared):
             apply_batches(view, [batch], cast(LandingZone, self._zone), self.database, self._values)
+        self._activate_complete()
+
+    def _activate_complete(self) -> None:
+        if several(self.project):  # others have nothing to choose, and a test should not wait for it
+            self._ledger.refresh(self.database)
+            activate_complete(self.project, self._ledger, self.database, self._values)
 
 
 class _Landed:

@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 
 from featurestore.definitions.entity import Entity
 from featurestore.definitions.feature import FeatureOf
-from featurestore.definitions.project import Project, load_project
+from featurestore.definitions.project import load_project
 from featurestore.definitions.view import FeatureView
 from featurestore.errors import TerminalError
 from featurestore.offline.newest import recent_entity_ids
 from featurestore.settings import Settings
-from featurestore.store import Keys, OnlineRow, connect
+from featurestore.store import Keys, OnlineRow, Store, connect
 from featurestore_cli.output import age, complain, emit, say, table, text
 
 
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         if args.id is None:
             views = [view for view in project.feature_views if view.entity == entity]
             return _show_recent(entity, recent_entity_ids(store.database, views, args.limit), as_json=args.json)
-        features = _features(project, entity, args.feature)
+        features = _features(store, entity, args.feature)
         [row] = store.online(_keys(entity, args.id), features)
     if args.json:
         emit(
@@ -48,17 +48,17 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _features(project: Project, entity: Entity, names: list[str]) -> list[FeatureOf]:
-    """The named features, or all online ones of the newest version of each view of the entity."""
+def _features(store: Store, entity: Entity, names: list[str]) -> list[FeatureOf]:
+    """The named features, or all online ones of the active version of each view of the entity."""
     if not names:
-        views = {view.name: project.view(view.name) for view in project.feature_views if view.entity == entity}
+        views = {view.name: store.find(view.name) for view in store.project.feature_views if view.entity == entity}
         found = [
             view[one.name] for view in views.values() if isinstance(view, FeatureView) for one in view.online_features
         ]
         if not found:
             raise TerminalError(f"no feature of entity {entity.name!r} is online; set online=True on one")
         return found
-    wanted = [project.find(name) for name in names]
+    wanted = [store.find(name) for name in names]
     return [
         one
         for found in wanted

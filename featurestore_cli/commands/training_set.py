@@ -59,13 +59,12 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 def _build(args: argparse.Namespace, settings: Settings, project: Project) -> int:
     _check_writable(args.out)
-    features = [project.find(name.strip()) for name in args.features.split(",")]
     spine = _read(args.spine)
     start = time.monotonic()
     with connect(project, settings) as store:
         made = store.training_set(
             spine,
-            features,
+            [store.find(name.strip()) for name in args.features.split(",")],
             time=args.time,
             time_zone=args.time_zone,
             known_at=_known_at(args.known_at),

@@ -10,7 +10,7 @@ from featurestore.errors import DefinitionError
 from featurestore.online.memory import MemoryOnlineStore
 from featurestore.online.redis_store import RedisOnlineStore
 from featurestore.online.store import OnlineStore, Read
-from featurestore.online.values import Pushed, PutCounts, Status
+from featurestore.online.values import Activation, Pushed, PutCounts, Status
 from featurestore.order import Order
 from tests.featurestore.online.examples import ACTIVITY, EPOCH, FEATURES, NOW, NOW_US, order, row, table, view
 
@@ -313,3 +313,23 @@ def test_a_push_in_pieces_lists_its_lines_with_the_last(store: OnlineStore) -> N
     store.push(ACTIVITY, table([row("2", order(), score=2.0)]), [1], since=since)
     assert 1 in store.pushed(ACTIVITY)
     assert (score(store), score(store, "2")) == (1.0, 2.0)
+
+
+# ---- active versions
+
+
+def test_of_two_choices_the_later_one_counts_in_any_order(store: OnlineStore) -> None:
+    assert store.active() == {}
+    first, later = Activation("activity", 1, 2**52, "e"), Activation("activity", 2, 2**52 + 1, "e")
+    other = Activation("profile", 7, 1, "e")
+    for choices in ([first, other], [later], [first]):
+        store.activate(choices)
+    assert store.active() == {"activity": 2, "profile": 7}
+    store.activate([Activation("activity", 1, 2**52 + 2, "e")])
+    assert store.active()["activity"] == 1
+
+
+def test_the_choice_of_a_restored_database_counts_however_old_it_is(store: OnlineStore) -> None:
+    store.activate([Activation("activity", 2, 900, "before")])
+    store.activate([Activation("activity", 1, 3, "restored")])
+    assert store.active() == {"activity": 1}

@@ -35,7 +35,9 @@ CREATE TABLE quarantined_rows (
     "row" VARCHAR
 );
 
--- Every version of every view that was ever registered. `columns` and `features` are JSON.
+-- Every version of every view that was ever registered. `columns` and `features` are JSON. The active one is what
+-- readers that name no version get: chosen at `activated_seq`, a commit_seq, so that mirrors can tell which choice is the
+-- later one. `may_activate`: by itself, once, when it is complete. A dropped version has no log any more.
 CREATE TABLE view_versions (
     target VARCHAR NOT NULL,
     "view" VARCHAR NOT NULL,
@@ -46,7 +48,10 @@ CREATE TABLE view_versions (
     columns VARCHAR NOT NULL,
     features VARCHAR NOT NULL,
     registered_at TIMESTAMP NOT NULL,
-    active BOOLEAN NOT NULL
+    active BOOLEAN NOT NULL,
+    activated_seq BIGINT NOT NULL,
+    may_activate BOOLEAN NOT NULL,
+    dropped_at TIMESTAMP
 );
 
 -- The files of the lake (names below its directory): rows that left `hot`, and what else of them a rebuild needs.

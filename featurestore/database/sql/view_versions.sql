@@ -1,4 +1,6 @@
--- The view versions, oldest first.
-SELECT target, "view", version, digest, source, entity, columns, features, active
+-- Every version that was ever registered, oldest first.
+SELECT
+    target, "view", version, digest, source, entity, columns, features, active, may_activate,
+    dropped_at IS NOT NULL AS dropped
 FROM view_versions
 ORDER BY registered_at, target
