@@ -70,13 +70,25 @@ class IngestSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrpcSettings:
-    """The upload service."""
+    """The upload service, and how the commands of this project reach it."""
 
     address: str = "127.0.0.1:50051"
     token: str = field(default="", repr=False)  # bearer token that clients must send; empty = none asked
+    tokens: str = field(
+        default="", repr=False
+    )  # others, a line each: TOKEN SOURCE SOURCE …, the sources it may send to
+    tls_certificate_path: str = ""  # PEM, with its chain; empty = no TLS
+    tls_key_path: str = ""
+    tls_client_ca_path: str = ""  # PEM; clients must show a certificate of one of these; empty = none asked
+    ca_path: str = ""  # of our commands: PEM of who signed the service's certificate; empty = no TLS
+    client_certificate_path: str = ""  # PEM, what our commands show
+    client_key_path: str = ""
+    reflection: int = 0  # 1 = programs like grpcurl may ask what the service can do
     threads: int = 8
     max_upload_bytes: int = 16 * 2**30
     max_open_uploads: int = 64
+    peer_streams: int = 4  # that one host may have open
+    silence_s: float = 60.0  # after which a stream is cut
     part_rows: int = 1_000_000
     part_bytes: int = 128 * 2**20
 

@@ -13,8 +13,11 @@ from typing import Any
 import google_crc32c
 import grpc
 import msgspec
+from google.rpc.error_details_pb2 import RetryInfo
+from grpc_status import rpc_status
 
 from featurestore.errors import StoreUnavailableError, TerminalError, TransientError
+from featurestore.settings import GrpcSettings
 from ingest.pb import ingest_pb2 as pb
 from ingest.pb import ingest_pb2_grpc as pb_grpc
 
@@ -41,10 +44,33 @@ _AGAIN = {
     grpc.StatusCode.INTERNAL,
     grpc.StatusCode.UNKNOWN,
 }
+_NEVER = float("inf")  # what the service has no room for, and will not have
 _OPTIONS = (("grpc.enable_http_proxy", 0), ("grpc.max_send_message_length", -1))
 
 Record = Mapping[str, Any] | bytes
 Progress = Callable[[int, int], None]  # bytes that are there, bytes of the file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """PEM files: who signed the service's certificate, and, where it asks for one, the sender's own certificate."""
+
+    ca_path: Path | str
+    certificate_path: Path | str = ""
+    key_path: Path | str = ""
+
+    @classmethod
+    def of(cls, settings: GrpcSettings) -> "Tls | None":
+        """What the settings name, if they do."""
+        own = {"certificate_path": settings.client_certificate_path, "key_path": settings.client_key_path}
+        return cls(ca_path=settings.ca_path, **own) if settings.ca_path else None
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        try:
+            own = [Path(one).read_bytes() if one else None for one in (self.key_path, self.certificate_path)]
+            return grpc.ssl_channel_credentials(Path(self.ca_path).read_bytes(), *own)
+        except OSError as error:
+            raise TerminalError(f"cannot read a certificate: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +91,7 @@ def upload(
     *,
     address: str,
     token: str = "",
+    tls: Tls | None = None,
     upload_id: str | None = None,
     progress: Progress | None = None,
     giving_up: threading.Event | None = None,
@@ -81,12 +108,18 @@ def upload(
     """
     path = Path(path)
     sender = _Sender(path, source, upload_id, progress or (lambda done, total: None))
-    with _connected(address, token) as stub:
+    with _connected(address, token, tls) as stub:
         return _report(sender.upload_id, sender.send(stub, _Attempts(address, giving_up)))
 
 
 def send_events(
-    records: Iterable[Record], source: str, *, address: str, token: str = "", batch_id: str | None = None
+    records: Iterable[Record],
+    source: str,
+    *,
+    address: str,
+    token: str = "",
+    tls: Tls | None = None,
+    batch_id: str | None = None,
 ) -> UploadReport:
     """Land up to 10,000 records (mappings, or JSON as bytes) at once; those that are rejected are in the report.
 
@@ -96,7 +129,7 @@ def send_events(
     batch_id = batch_id or hashlib.sha256(b"\n".join(encoded)).hexdigest()[:32]
     request = pb.BatchEventsRequest(batch_id=batch_id, source=source, records=encoded)
     attempts = _Attempts(address)
-    with _connected(address, token) as stub:
+    with _connected(address, token, tls) as stub:
         while True:
             try:
                 return _report(batch_id, stub.BatchEvents(request, timeout=_CALL_S).receipt)
@@ -166,28 +199,39 @@ class _Attempts:
 
     def failed(self, error: grpc.RpcError) -> None:
         """Wait for the next attempt, or raise what the caller should know."""
-        code, details = _status(error)
-        if code not in _AGAIN:
+        code, details, retry_s = _status(error)
+        if code not in _AGAIN or retry_s == _NEVER:
             raise TerminalError(details or code.name) from error
         self._failed += 1
         if self._failed >= _ATTEMPTS:
             if code == grpc.StatusCode.UNAVAILABLE:
                 raise StoreUnavailableError("the ingest service", self._address, details) from error
             raise TransientError(f"the ingest service at {self._address}: {details or code.name}") from error
-        pause_s = min(_LONGEST_PAUSE_S, 0.2 * 2**self._failed) * random.uniform(0.5, 1.0)
+        pause_s = max(retry_s, min(_LONGEST_PAUSE_S, 0.2 * 2**self._failed) * random.uniform(0.5, 1.0))
         if self._giving_up.wait(pause_s):
             raise TransientError(f"given up: {details}") from error
 
 
-def _status(error: grpc.RpcError) -> tuple[grpc.StatusCode, str]:
-    if isinstance(error, grpc.Call):
-        return error.code(), error.details() or ""
-    return grpc.StatusCode.UNKNOWN, str(error)
+def _status(error: grpc.RpcError) -> tuple[grpc.StatusCode, str, float]:
+    """Its code and text, and the seconds after which the service wants to be asked again."""
+    if not isinstance(error, grpc.Call):
+        return grpc.StatusCode.UNKNOWN, str(error), 0.0
+    retry_s = 0.0
+    if status := rpc_status.from_call(error):  # a connection that broke brings none
+        retry_s = _NEVER if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED else 0.0
+        for detail in status.details:
+            info = RetryInfo()
+            if detail.Unpack(info):
+                retry_s = info.retry_delay.ToTimedelta().total_seconds()
+    return error.code(), error.details() or "", retry_s
 
 
 @contextmanager
-def _connected(address: str, token: str) -> Generator[pb_grpc.IngestStub]:
-    with grpc.insecure_channel(address, options=_OPTIONS) as channel:
+def _connected(address: str, token: str, tls: Tls | None) -> Generator[pb_grpc.IngestStub]:
+    opened = (
+        grpc.secure_channel(address, tls.credentials(), _OPTIONS) if tls else grpc.insecure_channel(address, _OPTIONS)
+    )
+    with opened as channel:
         yield pb_grpc.IngestStub(grpc.intercept_channel(channel, _Token(token)) if token else channel)
 
 

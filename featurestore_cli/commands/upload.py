@@ -10,7 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColum
 from featurestore.errors import TerminalError
 from featurestore.settings import Settings
 from featurestore_cli.output import count, emit, say
-from ingest.client import UploadReport, upload
+from ingest.client import Tls, UploadReport, upload
 
 _SHOWN_REJECTED = 10
 
@@ -32,6 +32,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             args.source,
             address=settings.grpc.address,
             token=settings.grpc.token,
+            tls=Tls.of(settings.grpc),
             upload_id=args.id,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from featurestore.errors import TransientError
 from featurestore.settings import Settings
-from ingest.client import upload
+from ingest.client import Tls, upload
 from ingest.generator.labels import LabelsFile
 from ingest.generator.ledger import Sent
 from ingest.generator.profiles import FORMATS, SOURCE, People, Profile, Row, write_file
@@ -60,7 +60,7 @@ class ProfileUploader(threading.Thread):
         grpc = self._settings.grpc
         while not self._stopping.is_set():
             try:
-                upload(path, SOURCE, address=grpc.address, token=grpc.token, giving_up=self._stopping)
+                upload(path, SOURCE, address=grpc.address, token=grpc.token, tls=Tls.of(grpc), giving_up=self._stopping)
             except TransientError as error:
                 self.note = f"waiting for the ingest service: {error}"
                 log.warning("%s", self.note)

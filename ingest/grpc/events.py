@@ -4,13 +4,13 @@ import hashlib
 from collections.abc import Iterator, Sequence
 
 from featurestore.definitions.project import Project
-from featurestore.errors import TerminalError
 from featurestore.landing.zone import LandingZone, utc_now
-from featurestore.settings import GrpcSettings
+from featurestore.settings import Settings
 from ingest.columns import Door
 from ingest.grpc.pieces import Piece, pieces_of_lines, pieces_of_records
+from ingest.grpc.refusals import InvalidFieldError
 from ingest.grpc.split import land
-from ingest.grpc.uploads import Status, door_of, safe_id, status_of, taken
+from ingest.grpc.uploads import Status, check_disk, door_of, safe_id, status_of, taken
 from ingest.long_form import are_lines, parse_line
 from ingest.metrics import IngestMetrics
 
@@ -25,7 +25,7 @@ def land_events(
     project: Project,
     zone: LandingZone,
     metrics: IngestMetrics,
-    settings: GrpcSettings,
+    settings: Settings,
 ) -> Status:
     """Land records (rows, or lines of the long form) as the upload `batch_id`; durable when it returns.
 
@@ -35,13 +35,16 @@ def land_events(
     """
     door = door_of(project, source)
     if not 1 <= len(records) <= BATCH_RECORDS:
-        raise TerminalError(f"a batch has 1 to {BATCH_RECORDS} records, not {len(records)}")
+        raise InvalidFieldError("records", f"a batch has 1 to {BATCH_RECORDS} records, not {len(records)}")
     sha256 = _content(records)
     landing = zone.open_upload(source, safe_id(batch_id))
     manifest = landing.manifest()
     if manifest is None:
         size_bytes = sum(map(len, records))
-        manifest = land(_pieces(records, door), door, landing, settings, metrics, sha256=sha256, size_bytes=size_bytes)
+        check_disk(settings, size_bytes)
+        manifest = land(
+            _pieces(records, door), door, landing, settings.grpc, metrics, sha256=sha256, size_bytes=size_bytes
+        )
     if manifest.sha256 != sha256:
         raise taken(batch_id, manifest.state)
     return status_of(zone, manifest, rejected_rows=BATCH_RECORDS)

@@ -26,7 +26,7 @@ from ingest.columns import Door
 from ingest.grpc.formats import read_csv, read_ndjson
 from ingest.grpc.parquet import read_parquet
 from ingest.grpc.pieces import FileRefusedError, Piece
-from ingest.grpc.refusals import RefusedError
+from ingest.grpc.refusals import InvalidFieldError, RefusedError
 from ingest.grpc.split import land
 from ingest.grpc.spool import Announced, Appender, Format, Spool, SpoolDirectory
 from ingest.metrics import IngestMetrics
@@ -42,6 +42,7 @@ _READERS: dict[Format, Callable[[Path, Door, Callable[[], datetime]], Iterator[P
 }
 _EXPIRE_S = 24 * 3600.0  # of an upload that nobody goes on with
 _ID_CHARACTERS = 256
+_RETRY_S = 1.0
 
 
 class Chunk(Protocol):
@@ -70,7 +71,7 @@ def safe_id(upload_id: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", upload_id):
         return upload_id
     if not 1 <= len(upload_id) <= _ID_CHARACTERS:
-        raise TerminalError(f"an id has 1 to {_ID_CHARACTERS} characters")
+        raise InvalidFieldError("upload_id", f"an id has 1 to {_ID_CHARACTERS} characters")
     return f"sha256-{hashlib.sha256(upload_id.encode()).hexdigest()}"  # longer than 64: it clashes with no other
 
 
@@ -85,6 +86,17 @@ def door_of(project: Project, name: str) -> Door:
     if not isinstance(source, UploadSource):
         raise TerminalError(f"source {name!r} is a {type(source).__name__}; its rows do not come as uploads")
     return Door.of(source, project)
+
+
+def check_disk(settings: Settings, size_bytes: int) -> None:
+    """Keep the reserve of the disk.
+
+    Raises:
+        NoSpaceError: with so much more, too little would be left.
+    """
+    free_bytes = shutil.disk_usage(settings.data_dir).free
+    if free_bytes - size_bytes < settings.ingest.disk_reserve_bytes:
+        raise NoSpaceError(f"the disk has {free_bytes >> 20} MiB left: too little for {size_bytes >> 20} MiB more")
 
 
 def status_of(zone: LandingZone, manifest: Manifest, *, rejected_rows: int = REJECTED_ROWS) -> Status:
@@ -109,11 +121,7 @@ class Uploads:
     def start(self, announced: Announced) -> Status:
         """Begin an upload, or learn how far it is."""
         door_of(self._project, announced.source)
-        limit = self._settings.grpc.max_upload_bytes
-        if not 0 < announced.size_bytes <= limit:
-            raise TerminalError(f"a file has 1 to {limit} bytes, not {announced.size_bytes}")
-        if not re.fullmatch(r"[0-9a-f]{64}", announced.sha256):
-            raise TerminalError("sha256 is the 32 bytes of the file's digest")
+        self._check(announced)
         if (concluded := self._concluded(announced.source, announced.upload_id)) is not None:
             if concluded.manifest is not None and concluded.manifest.sha256 == announced.sha256:
                 return concluded
@@ -127,6 +135,18 @@ class Uploads:
         if spool.announced != announced:
             raise taken(announced.upload_id, "begun")
         return Status("open", spool.committed_bytes)
+
+    def _check(self, announced: Announced) -> None:
+        limit = self._settings.grpc.max_upload_bytes
+        if announced.size_bytes < 1:
+            raise InvalidFieldError("size_bytes", f"a file has at least one byte, not {announced.size_bytes}")
+        if announced.size_bytes > limit:  # final: there is no use in trying again
+            raise RefusedError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"a file has at most {limit} bytes, not {announced.size_bytes}; cut it",
+            )
+        if not re.fullmatch(r"[0-9a-f]{64}", announced.sha256):
+            raise InvalidFieldError("sha256", "sha256 is the 32 bytes of the file's digest")
 
     def receive(self, source: str, upload_id: str, chunks: Iterable[Chunk]) -> Status:
         """Append chunks; land the file when all of it is there. What came before an error is kept."""
@@ -214,7 +234,9 @@ class Uploads:
         name = self._name(source, upload_id)
         with self._lock:
             if name in self._busy:
-                raise RefusedError(grpc.StatusCode.ABORTED, f"another stream is sending upload {upload_id!r}")
+                raise RefusedError(
+                    grpc.StatusCode.ABORTED, f"another stream is sending upload {upload_id!r}", retry_s=_RETRY_S
+                )
             self._busy.add(name)
         try:
             yield self._spool(source, upload_id)
@@ -224,21 +246,24 @@ class Uploads:
 
     def _check_room(self, size_bytes: int) -> None:
         if len(self._spools.names()) >= self._settings.grpc.max_open_uploads:
-            raise RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many uploads are open; try again later")
-        free_bytes = shutil.disk_usage(self._settings.data_dir).free
-        if free_bytes - size_bytes < self._settings.ingest.disk_reserve_bytes:
-            raise NoSpaceError(f"the disk has {free_bytes >> 20} MiB left: too little for this file")
+            raise RefusedError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, "too many uploads are open; try again later", retry_s=_RETRY_S
+            )
+        check_disk(self._settings, size_bytes)
 
 
 def _append(appender: Appender, chunk: Chunk, announced: Announced) -> None:
     if chunk.offset != appender.position:
         raise RefusedError(
-            grpc.StatusCode.FAILED_PRECONDITION, f"{appender.position} bytes are there; send what follows them"
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"{appender.position} bytes are there; send what follows them",
+            retry_s=0,
+            metadata={"committed_bytes": str(appender.position)},
         )
     if chunk.offset + len(chunk.data) > announced.size_bytes:
         raise TerminalError(f"the file is longer than the {announced.size_bytes} bytes that were announced")
     if google_crc32c.value(chunk.data) != chunk.crc32c:
-        raise RefusedError(grpc.StatusCode.DATA_LOSS, f"the chunk at {chunk.offset} was damaged on its way")
+        raise RefusedError(grpc.StatusCode.DATA_LOSS, f"the chunk at {chunk.offset} was damaged on its way", retry_s=0)
     appender.append(chunk.data)
 
 

@@ -1,5 +1,6 @@
 """A project with one source of uploads, one of Kafka, and the service that takes uploads."""
 
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -46,14 +47,26 @@ def zone(settings: Settings) -> LandingZone:
 
 
 @contextmanager
-def serving(settings: Settings, project: fs.Project = PROJECT) -> Generator[str]:
-    """The service in this process; yields its address."""
+def serving(settings: Settings, project: fs.Project = PROJECT, *, stepping: bool = False) -> Generator[str]:
+    """The service in this process; yields its address. Its step is done once, or again and again."""
     daemon = GrpcDaemon(settings, project, health=Health(), registry=CollectorRegistry())
     daemon.start()
+    stopping = threading.Event()
+
+    def step() -> None:
+        while not stopping.wait(0.05):
+            daemon.step()
+
+    thread = threading.Thread(target=step)
     try:
         daemon.step()
+        if stepping:
+            thread.start()
         yield f"127.0.0.1:{daemon.port}"
     finally:
+        stopping.set()
+        if stepping:
+            thread.join()
         daemon.stop()
 
 

@@ -205,7 +205,7 @@ def test_ids_that_are_hashed_do_not_meet_plain_ones() -> None:
         ({"format": 77}, grpc.StatusCode.INVALID_ARGUMENT),
         ({"size_bytes": 0}, grpc.StatusCode.INVALID_ARGUMENT),
         ({"size_bytes": -1}, grpc.StatusCode.INVALID_ARGUMENT),
-        ({"size_bytes": 1 << 60}, grpc.StatusCode.INVALID_ARGUMENT),
+        ({"size_bytes": 1 << 60}, grpc.StatusCode.RESOURCE_EXHAUSTED),
         ({"sha256": b"x"}, grpc.StatusCode.INVALID_ARGUMENT),
     ],
 )
