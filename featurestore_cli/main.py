@@ -28,6 +28,7 @@ COMMANDS = {
     "apply": "do it",
     "views": "the versions of views, and which is active",
     "upload": "send a file to a source",
+    "batches": "landed batches that wait or are parked; release them",
     "dead-letters": "records that could not be landed",
     "models": "which models can be served",
     "training-set": "what was known of entities at given times",

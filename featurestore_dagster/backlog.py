@@ -82,6 +82,12 @@ class Backlog:
             self._looked_at = now
             return Waiting(tuple(pending), tuple(lost))
 
+    def forget(self) -> None:
+        """Have the next look compare everything that has landed, whatever was found before."""
+        with self._lock:
+            self._covered.clear()
+            self._looked_at = None
+
     def ledger(self, project: Project, database: Database) -> Ledger:
         """The ledger as it is now."""
         with self._lock:

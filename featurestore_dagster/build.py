@@ -6,6 +6,7 @@ import dagster as dg
 
 from featurestore.definitions.project import Project
 from featurestore.settings import Settings
+from featurestore_dagster import reconcile
 from featurestore_dagster.assets.features import feature_assets
 from featurestore_dagster.assets.lake import lake_assets, lake_schedule
 from featurestore_dagster.assets.models import model_assets
@@ -16,7 +17,7 @@ from featurestore_dagster.checks.completeness import completeness
 from featurestore_dagster.checks.future_rows import future_rows
 from featurestore_dagster.checks.parity import parity
 from featurestore_dagster.load import checked
-from featurestore_dagster.maintenance import purge, reconcile
+from featurestore_dagster.maintenance import purge
 from featurestore_dagster.names import Keys
 from featurestore_dagster.resources import resources
 from featurestore_dagster.sensors import checks, failures, landed, models, online_lost
@@ -57,7 +58,7 @@ def build_definitions(project: Project, settings: Settings, *, notify: Notify = 
             checks.sensor(project, services, keys),
             failures.sensor(notify),
         ],
-        schedules=[lake_schedule(project, keys), purge, reconcile],
+        schedules=[lake_schedule(project, keys), purge, reconcile.schedule(project, services, settings.dagster, keys)],
         resources=resources(settings),
         executor=dg.in_process_executor,
     )

@@ -1,4 +1,4 @@
-"""Keeps Dagster's own state small and true: purge and reconcile."""
+"""Keeps Dagster's own state small."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,7 +11,6 @@ from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.legacy_storage import LegacyEventLogStorage
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
-from featurestore_dagster.liveness import RunProcesses
 from featurestore_dagster.names import LANE_TAG
 from featurestore_dagster.runs import ENDED_BADLY
 
@@ -55,21 +54,9 @@ def purge_op(context: dg.OpExecutionContext) -> None:
     context.log.info("%d runs and %d records without a run were deleted", len(run_ids), orphans)
 
 
-@dg.op(name="fail_dead_runs")
-def reconcile_op(context: dg.OpExecutionContext) -> None:
-    """Fail the runs whose process is dead, so that they hold neither their lane nor their places in the pools."""
-    for run_id in RunProcesses().fail_dead(context.instance):
-        context.log.warning("run %s was failed: its process is dead", run_id)
-
-
 @dg.job(name="purge", description="Deletes old runs, events and logs.", executor_def=dg.in_process_executor)
 def purge_job() -> None:
     purge_op()
-
-
-@dg.job(name="reconcile", description="Fails runs whose process is dead.", executor_def=dg.in_process_executor)
-def reconcile_job() -> None:
-    reconcile_op()
 
 
 @dg.schedule(name="purge", job=purge_job, cron_schedule="7 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
@@ -77,15 +64,6 @@ def purge(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReaso
     """Hourly, when there is enough to delete."""
     runs = context.instance.get_runs_count(dg.RunsFilter(statuses=list(FINISHED)))
     return dg.RunRequest() if runs > KEEP_RUNS else dg.SkipReason(f"{runs} runs, of which {KEEP_RUNS} are kept")
-
-
-@dg.schedule(
-    name="reconcile", job=reconcile_job, cron_schedule="*/5 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
-)
-def reconcile(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """When the process of a run is seen to be dead."""
-    dead = RunProcesses().dead(context.instance)
-    return dg.RunRequest() if dead else dg.SkipReason("every run that is live has a process")
 
 
 def purge_orphans(instance: dg.DagsterInstance, now: datetime) -> int:

@@ -6,6 +6,8 @@ import dagster as dg
 
 SOURCES, RAW, FEATURES, LAKE, ONLINE, MODELS = "sources", "raw", "features", "lake", "online", "models"  # groups
 
+LANDED_SENSOR = "landed_batches"
+
 TRANSFORM_POOL = "transform"  # steps that compute and write feature rows
 DATABASE_POOL = "database"  # steps that read the whole log
 LANE_TAG = "featurestore/lane"  # <source>.<number>; dagster.yaml allows one live run for each value

@@ -46,15 +46,18 @@ class FailedRun:
     failure: Failure
 
 
-def run_request(group: BatchGroup, project: Project, keys: Keys = PLAIN) -> dg.RunRequest:
+def run_request(
+    group: BatchGroup, project: Project, keys: Keys = PLAIN, *, run_key: str | None = None
+) -> dg.RunRequest:
     """One run for a group: the raw batches, and the views that miss any of them.
 
-    Without a run key: Dagster requests a key once and never again, but the same batches may have to be run again
-    (a failure, an emptied Redis). What must not be requested twice is known from live runs and the ledger.
+    Of a sensor, without a run key: Dagster requests a key once and never again, but the same batches may have to be run
+    again (a failure, an emptied Redis). What must not be requested twice is known from live runs and the ledger.
     """
     views = {view.name for view in project.feature_views if view.target in group.targets}
     online = {view.name for view in project.feature_views if view.name in views and view.online_features}
     return dg.RunRequest(
+        run_key=run_key,
         partition_key=key_of(group.hour),
         run_config=with_batches(group.batch_ids) | QUIET,
         tags={LANE_TAG: group.lane, "dagster/max_runtime": str(MAX_RUNTIME_S)},

@@ -8,6 +8,7 @@ from itertools import groupby
 from math import ceil
 
 from featurestore.landing.batch import Batch
+from featurestore.settings import DagsterSettings
 
 PARKED_AFTER = 3  # failures of its own, alone
 PARKED_AT_MOST = 20  # batches of a source; when more fail, it is not the batches, and they go on being tried
@@ -41,6 +42,15 @@ class RunLimits:
     run_rows: int
     run_batches: int
     run_interval_s: float
+
+    @classmethod
+    def of(cls, settings: DagsterSettings) -> "RunLimits":
+        return cls(
+            lanes=settings.lanes,
+            run_rows=settings.run_rows,
+            run_batches=settings.run_batches,
+            run_interval_s=settings.run_interval_s,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +109,7 @@ class Trouble:
     tries: int = 0  # failed runs that had it
     own_failures: int = 0  # of them, those where it was alone and its rows were to blame
     alone: bool = False  # whether it has to run by itself
+    at: datetime  # of the last failure
     not_before: datetime
     reason: str = ""
 
@@ -169,7 +180,7 @@ def blame(troubles: Mapping[str, Trouble], failure: Failure, *, interval_s: floa
     known = dict(troubles)
     parked = [_source_of(batch_id) for batch_id, trouble in known.items() if trouble.parked]
     for batch_id in sorted(failure.batch_ids):
-        old = known.get(batch_id, Trouble(not_before=failure.at))
+        old = known.get(batch_id, Trouble(at=failure.at, not_before=failure.at))
         tries = old.tries + 1
         is_alone, is_own = len(failure.batch_ids) == 1, failure.cause is Cause.BATCH
         own_failures = old.own_failures + (is_alone and is_own)
@@ -181,6 +192,7 @@ def blame(troubles: Mapping[str, Trouble], failure: Failure, *, interval_s: floa
             own_failures=own_failures,
             # A process that died once may have been unlucky; twice, the group may be what kills it.
             alone=old.alone or is_own or (failure.cause is Cause.UNKNOWN and tries > 1),
+            at=failure.at,
             not_before=failure.at if at_once else failure.at + _pause(tries, interval_s),
             reason=failure.reason,
         )

@@ -6,15 +6,13 @@ from datetime import datetime
 
 import dagster as dg
 from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.scheduler.instigation import SensorInstigatorData, TickStatus
+from dagster._core.scheduler.instigation import TickStatus
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from featurestore.definitions.project import Project
 from featurestore.landing.batch import Batch
 from featurestore.landing.pending import find_pending
-from featurestore.landing.zone import utc_now
-from featurestore_dagster.sensors.cursor import Cursor
-from featurestore_dagster.sensors.landed import NAME as LANDED_SENSOR
+from featurestore_dagster.parking import sensor_cursor
 from featurestore_dagster.services import Services
 
 KINDS = {InstigatorType.SENSOR: "sensor", InstigatorType.SCHEDULE: "schedule"}
@@ -111,7 +109,7 @@ def look_at_pipeline(project: Project, instance: dg.DagsterInstance, services: S
     landed = services.landing.batches()
     rows = services.backlog.ledger(project, services.database).rows
     pending = [one.batch for one in find_pending(landed, services.backlog.targets(), rows, unpushed=())]
-    parked = _parked(instance)
+    parked = sensor_cursor(instance).parked
     return PipelineLook(
         backlog={
             source.name: _backlog([batch for batch in pending if batch.source == source.name], parked)
@@ -149,14 +147,6 @@ def _checks(instance: dg.DagsterInstance, keys: Sequence[dg.AssetCheckKey]) -> I
         passed = _CHECK_PASSED.get(record.status)
         if passed is not None:
             yield CheckState(key.asset_key.to_user_string(), key.name, passed, record.create_timestamp)
-
-
-def _parked(instance: dg.DagsterInstance) -> frozenset[str]:
-    """What the sensor of landed batches leaves alone until somebody releases it."""
-    for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
-        if state.name == LANDED_SENSOR and isinstance(state.instigator_data, SensorInstigatorData):
-            return Cursor.from_json(state.instigator_data.cursor, utc_now()).parked
-    return frozenset()
 
 
 def _backlog(waiting: Sequence[Batch], parked: frozenset[str]) -> SourceBacklog:

@@ -47,6 +47,11 @@ class Cursor:
             troubles=troubles,
         )
 
+    def after_release(self, released: Mapping[str, datetime]) -> "Cursor":
+        """Forget what was known of released batches when they were."""
+        kept = {name: one for name, one in self.troubles.items() if name not in released or one.at > released[name]}
+        return replace(self, troubles=kept)
+
     def only_for(self, waiting: Collection[str]) -> "Cursor":
         """Forget the troubles of batches that wait no longer."""
         return replace(self, troubles={name: trouble for name, trouble in self.troubles.items() if name in waiting})

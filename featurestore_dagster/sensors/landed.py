@@ -13,14 +13,14 @@ from featurestore.landing.zone import LandingZone, utc_now
 from featurestore.settings import DagsterSettings
 from featurestore_dagster.backlog import Waiting
 from featurestore_dagster.liveness import RunProcesses
-from featurestore_dagster.names import PLAIN, Keys
+from featurestore_dagster.names import LANDED_SENSOR, PLAIN, Keys
+from featurestore_dagster.parking import released
 from featurestore_dagster.partitions import has_partition
 from featurestore_dagster.runs import failed_runs, live_runs, run_request
 from featurestore_dagster.sensors.cursor import Cursor
 from featurestore_dagster.services import Connect, Services
 
 JOB = "apply_batches"
-NAME = "landed_batches"
 DEFAULTS = DagsterSettings()
 
 
@@ -40,7 +40,7 @@ def sensor(
     tick = _Tick(project, keys, settings)
 
     @dg.sensor(
-        name=NAME,
+        name=LANDED_SENSOR,
         target=dg.define_asset_job(JOB, selection=_targets(project, keys), description="Landed batches → features."),
         minimum_interval_seconds=1,
         default_status=dg.DefaultSensorStatus.RUNNING,
@@ -62,17 +62,14 @@ class _Tick:
     def __init__(self, project: Project, keys: Keys, settings: DagsterSettings) -> None:
         self._project, self._keys = project, keys
         self._processes = RunProcesses()
-        self._limits = RunLimits(
-            lanes=settings.lanes,
-            run_rows=settings.run_rows,
-            run_batches=settings.run_batches,
-            run_interval_s=settings.run_interval_s,
-        )
+        self._limits = RunLimits.of(settings)
 
     def __call__(
         self, context: dg.SensorEvaluationContext, services: Services, now: datetime
     ) -> dg.SensorResult | dg.SkipReason:
         cursor, backlog = Cursor.from_json(context.cursor, now), services.backlog
+        if cursor.parked:
+            cursor = cursor.after_release(released(context.instance))
         landed, damaged = self._landed(services.landing)
         if backlog.is_quiet(self._project, landed, services.online, parked=cursor.parked, now=now):
             return dg.SkipReason("; ".join([_quiet_text(len(landed), len(cursor.parked)), *damaged]))

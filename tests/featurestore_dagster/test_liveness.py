@@ -10,7 +10,6 @@ from dagster._core.events import EngineEventData
 from dagster._core.test_utils import freeze_time
 
 from featurestore_dagster.liveness import RunProcesses
-from featurestore_dagster.maintenance import reconcile_job
 
 
 def started_run(instance: dg.DagsterInstance, pid: int | None) -> str:
@@ -50,12 +49,3 @@ def test_a_process_that_got_the_id_of_a_dead_one_is_another() -> None:
     with dg.instance_for_test() as instance, freeze_time(datetime(2026, 1, 1, tzinfo=UTC)):  # long before this process
         run_id = started_run(instance, os.getpid())
         assert [run.run_id for run in RunProcesses().dead(instance)] == [run_id]
-
-
-def test_the_job_does_it_too() -> None:
-    with dg.instance_for_test() as instance:
-        dead = started_run(instance, dead_pid())
-        assert reconcile_job.execute_in_process(instance=instance).success
-        run = instance.get_run_by_id(dead)
-        assert run is not None
-        assert run.status is dg.DagsterRunStatus.FAILURE

@@ -166,7 +166,7 @@ def test_ticks_and_parked_batches_are_those_of_the_daemon(watched: Watched) -> N
     """As the daemon keeps them: the state of the sensor with its cursor, and its ticks."""
     platform = watched.platform
     batch = platform.land("a")
-    trouble = Trouble(own_failures=PARKED_AFTER, not_before=platform.now)
+    trouble = Trouble(own_failures=PARKED_AFTER, at=platform.now, not_before=platform.now)
     cursor = Cursor(failures_until=platform.now, troubles={batch.batch_id: trouble})
     keep_failed_tick(platform, cursor)
     watched.look()

@@ -19,7 +19,7 @@ def test_runs_end_as_they_must_once(location: Location) -> None:
 
 @pytest.mark.soak
 def test_runs_end_as_they_must_for_hours(location: Location) -> None:
-    churn(location, float(ENV.get("FEATURESTORE_SOAK_S", "60")), random.Random(2))
+    churn(location, float(ENV.get("SOAK_S", "60")), random.Random(2))
 
 
 def churn(location: Location, seconds: float, chance: random.Random) -> None:
@@ -58,7 +58,8 @@ def kill(location: Location, _: random.Random) -> None:
     os.kill(worker.pid, signal.SIGKILL)
     until(lambda: not worker.is_alive, "it dies")
     health = location.launcher.check_run_worker_health(location.run(run_id))
-    location.instance.report_run_failed(location.run(run_id), health.msg)  # as run monitoring does
+    location.instance.report_run_failed(location.run(run_id), health.msg)  # as run monitoring does both
+    location.instance.event_log_storage.free_concurrency_slots_for_run(run_id)
 
 
 def kill_zygote(location: Location, chance: random.Random) -> None:
