@@ -17,6 +17,7 @@ from featurestore.database.jobs import AppendJob, LedgerLine
 from featurestore.definitions.view import FeatureView
 from featurestore.landing.batch import Batch
 from featurestore.landing.zone import LandingZone
+from featurestore.offline.tiles import touched_tiles
 from featurestore.online.store import OnlineStore
 from featurestore.online.values import PutCounts
 from featurestore.transform.rows import FeatureRows, feature_rows
@@ -36,6 +37,7 @@ class Applied:
     quarantined: int = 0
     written: int = 0  # entities whose online values were replaced
     stale: int = 0  # entities whose online values are newer
+    tiles: int = 0  # of windows that were replaced
     newest_event_timestamp: datetime | None = None
     warnings: Mapping[str, int] = field(default_factory=dict[str, int])
 
@@ -50,6 +52,7 @@ class Applied:
             quarantined=self.quarantined + other.quarantined,
             written=self.written + other.written,
             stale=self.stale + other.stale,
+            tiles=self.tiles + other.tiles,
             newest_event_timestamp=max(times, default=None),
             warnings=Counter(self.warnings) + Counter(other.warnings),
         )
@@ -100,7 +103,8 @@ def _apply_group(
     reply = database.append(job)
     put = PutCounts()
     if online is not None and view.online_features:
-        put = online.push(view, job.rows, reply.commit_seqs)
+        tiles = list(touched_tiles(database, view, job.rows, reply.commit_seqs))
+        put = online.push(view, job.rows, reply.commit_seqs, tiles=pa.concat_tables(tiles) if tiles else None)
     return Applied(
         new_batches=reply.skipped.count(False),
         skipped_batches=reply.skipped.count(True),
@@ -110,6 +114,7 @@ def _apply_group(
         quarantined=sum(line.quarantined for line in lines),
         written=put.written,
         stale=put.stale,
+        tiles=put.tiles,
         newest_event_timestamp=max((b.max_event_timestamp for b, _ in made if b.max_event_timestamp), default=None),
         warnings=sum((Counter(rows.warnings) for _, rows in made), Counter[str]()),
     )

@@ -60,23 +60,24 @@ class Store:
         """
         activate(f"{view}@v{version}", self.database, self.online_store)
 
-    def online(self, keys: Keys, features: Features) -> list[OnlineRow]:
+    def online(self, keys: Keys, features: Features, *, now: datetime | None = None) -> list[OnlineRow]:
         """The features as of now, one mapping per row of `keys`, in order; of a view, its online features.
 
         Derived features are computed from what was read; `keys` holds the request values that they need as well.
+        `now` is another time to take for the present: for tests, and to compare with a training set.
 
         Raises:
-            DefinitionError: a feature is not online, or is not read online.
+            DefinitionError: a feature is not online.
             TerminalError: a key column or request value is missing, or `keys` has columns of different lengths.
         """
-        rows = self._reads.plan(features).read(self.online_store, keys, datetime.now(UTC))
+        rows = self._reads.plan(features).read(self.online_store, keys, now or datetime.now(UTC))
         return list[OnlineRow](rows)
 
     def reading(self, features: Features) -> OnlineReads:
         """What `online` does for these features: the key columns and request values it takes; no I/O.
 
         Raises:
-            DefinitionError: a feature is not online, or is not read online.
+            DefinitionError: a feature is not online.
         """
         return self._reads.plan(features)
 
@@ -119,9 +120,9 @@ class Store:
         """
         return changes(self.database, receipt, spine, progress=progress)
 
-    def vectors(self, model: Model, keys: Keys) -> list[list[Value]]:
-        """One vector per row of `keys`, values in the model's index order; what is not present is None."""
-        rows = self.online(keys, model.expected_features)
+    def vectors(self, model: Model, keys: Keys, *, now: datetime | None = None) -> list[list[Value]]:
+        """One vector per row of `keys`, values in the model's index order; what has no value is None."""
+        rows = self.online(keys, model.expected_features, now=now)
         return [[row[one.name].value for one in model.expected_features] for row in rows]
 
     def query(self, sql: str, params: Mapping[str, Value] | None = None, *, into: type[Row]) -> list[Row]:

@@ -1,13 +1,16 @@
 """What a view says about its entity: the newest value of a row, or an aggregation over a window."""
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import timedelta
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from featurestore.definitions.dtypes import ScalarType
 from featurestore.definitions.durations import duration
 from featurestore.definitions.names import check_name
 from featurestore.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from featurestore.definitions.rings import RingWindow
 
 Function = Literal["count", "sum", "mean", "min", "max", "first", "last"]
 SHORTEST_WINDOW = timedelta(seconds=24)
@@ -98,6 +101,7 @@ class FeatureOf:
     view: str
     version: int
     feature: Feature
+    window: "RingWindow | None" = field(default=None, compare=False, repr=False)  # where it is read, if it is one
 
     @property
     def name(self) -> str:

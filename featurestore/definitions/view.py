@@ -1,6 +1,6 @@
 """Feature views: rows of one source made into features of one entity; and features derived from features."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
@@ -12,6 +12,7 @@ from featurestore.definitions.feature import Aggregation, Feature, FeatureOf
 from featurestore.definitions.fingerprint import fingerprint
 from featurestore.definitions.names import check_name, check_unique
 from featurestore.definitions.place import caller
+from featurestore.definitions.rings import Ring, RingWindow, ring_windows
 from featurestore.definitions.source import Source
 from featurestore.errors import DefinitionError, UnknownFeatureError
 
@@ -96,8 +97,23 @@ class FeatureView:
 
     @cached_property
     def online_features(self) -> tuple[Feature, ...]:
-        """The row features that go to the online store."""
+        """The features that are read online."""
+        return tuple(feature for feature in self.all_features if feature.online)
+
+    @cached_property
+    def online_row_features(self) -> tuple[Feature, ...]:
+        """Those of them that are the newest row's value."""
         return tuple(feature for feature in self.row_features if feature.online)
+
+    @cached_property
+    def windows(self) -> Mapping[str, RingWindow]:
+        """Those of them that are windows, by name: where they are read."""
+        return ring_windows(one for one in self.features if isinstance(one, Aggregation) and one.online)
+
+    @cached_property
+    def rings(self) -> tuple[Ring, ...]:
+        """What the online store keeps of the windows."""
+        return tuple(dict.fromkeys(window.ring for window in self.windows.values()))
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
@@ -118,7 +134,8 @@ class FeatureView:
         )
 
     def __getitem__(self, name: str) -> FeatureOf:
-        return FeatureOf(self.name, self.version, _named(self.all_features, name, f"view {self.name!r}"))
+        feature = _named(self.all_features, name, f"view {self.name!r}")
+        return FeatureOf(self.name, self.version, feature, self.windows.get(name))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from featurestore.errors import SettingsError, StoreUnavailableError, TerminalEr
 Argument = bytes | str | int
 Reply = object  # bytes, int, None, a list of these, or a ResponseError in its place in a pipeline's replies
 
+PACKAGE = "featurestore.online"  # where the scripts lie
+
 MAX_CONNECTIONS = 64  # of one process; whoever comes when all are taken waits up to the timeout
 IDLE_S = 1.0  # a connection that was idle for longer may have been closed by the server
 

@@ -4,8 +4,11 @@
                                            of one entity lie together, and the namespace does not take part.
     <feature>@<version>                    a value (codec.py)
     !<view>@<version>                      the order of the row that the values of this view version come from
+[<namespace>:]fs:{…}:w:<view>@<version>:<ring>
+                                           HASH per entity and ring: a tile per slot (tiles.py)
 [<namespace>:]fs:store                     HASH: format, epoch (a random text, new whenever Redis starts from nothing)
-[<namespace>:]fs:pushed:<target>:<set>     text: the position, a commit_seq; <set> names the online features it is for
+[<namespace>:]fs:pushed:<target>:<set>     text: the position, a commit_seq; <set> names the online features (and
+                                           rings) it is for
 [<namespace>:]fs:pushed:<target>:<set>:above   ZSET: listed commit_seqs above the position
 [<namespace>:]fs:active                    HASH: view → "<version> <commit_seq> <epoch of the database>" (activate.lua)
 
@@ -15,6 +18,7 @@ names it together with its slots, so that after a failover or resharding nothing
 
 from collections.abc import Sequence
 
+from featurestore.definitions.rings import Ring
 from featurestore.definitions.view import FeatureView
 from featurestore.entity_id import hash64
 
@@ -40,6 +44,15 @@ def entity_key(prefix: bytes, entity_id: str) -> bytes:
     return b"%s%s}" % (prefix, entity_id.encode())
 
 
+def rings_suffix(view: str, version: int) -> bytes:
+    """What stands behind the key of an entity in those of its rings; the ring's name stands behind it."""
+    return f":w:{view}@{version}:".encode()
+
+
+def ring_suffix(view: str, version: int, ring: Ring) -> bytes:
+    return rings_suffix(view, version) + ring.name.encode()
+
+
 class Keys:
     """Key names inside a namespace."""
 
@@ -60,7 +73,8 @@ class Keys:
 
     def position(self, view: FeatureView, mark: str = "") -> str:
         """The key of the position; that of the list above it is the same with `:above`."""
-        online = ",".join(sorted(feature.name for feature in view.online_features))
+        kept = [*(one.name for one in view.online_row_features), *(ring.name for ring in view.rings)]
+        online = ",".join(sorted(kept))
         return f"{self.positions(view.name, view.version, mark)}{hash64(online):016x}"
 
     def positions(self, view: str, version: int, mark: str = "") -> str:

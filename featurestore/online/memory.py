@@ -9,10 +9,11 @@ import pyarrow as pa
 
 from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.view import FeatureView
-from featurestore.online.keys import Keys, all_fields, entity_key, fields_of, order_field
+from featurestore.online.keys import Keys, all_fields, entity_key, fields_of, order_field, rings_suffix
 from featurestore.online.octets import as_list
-from featurestore.online.reader import plan_read, to_micros
+from featurestore.online.reader import ReadPlan, plan_read, to_micros
 from featurestore.online.store import Read, StoredOrder
+from featurestore.online.tiles import check_tiles, encode_tiles, overwrites
 from featurestore.online.values import Activation, OnlineValue, Pushed, PutCounts
 from featurestore.online.writer import Encoded, encoded, fields_by_key, newest_rows
 from featurestore.order import Order
@@ -32,13 +33,22 @@ class MemoryOnlineStore:
         return "memory"
 
     def push(
-        self, view: FeatureView, rows: pa.Table, commit_seqs: Sequence[int], *, since: str | None = None
+        self,
+        view: FeatureView,
+        rows: pa.Table,
+        commit_seqs: Sequence[int],
+        *,
+        tiles: pa.Table | None = None,
+        since: str | None = None,
     ) -> PutCounts:
+        check_tiles(view, rows, commit_seqs, tiles)
         newest = newest_rows(rows)
         counts = PutCounts(folded=rows.num_rows - newest.num_rows)
         with self._lock:
             for chunk in encoded(view, newest, self._keys):
                 counts += self._put(chunk)
+            if tiles is not None:
+                counts += self._put_tiles(view, tiles)
             before = self._listed(view)
             listed = before.above.union(line for line in commit_seqs if line > before.position)
             self._pushed[self._keys.position(view)] = Pushed(before.position, listed)
@@ -66,8 +76,7 @@ class MemoryOnlineStore:
     ) -> list[dict[str, OnlineValue]]:
         plan, now_us = plan_read(self._keys, entity, features), to_micros(now)
         with self._lock:
-            hashes = [self._hashes.get(plan.key(entity_id), {}) for entity_id in entity_ids]
-            return [plan.values([stored.get(field) for field in plan.fields], now_us) for stored in hashes]
+            return [plan.values(self._replies(plan, plan.key(entity_id)), now_us) for entity_id in entity_ids]
 
     def read_all(self, reads: Sequence[Read], now: datetime) -> list[list[dict[str, OnlineValue]]]:
         return [self.read(one.entity, one.entity_ids, one.features, now) for one in reads]
@@ -92,12 +101,15 @@ class MemoryOnlineStore:
         return replaced
 
     def forget(self, entity: str, view: str, version: int, features: Sequence[str]) -> None:
-        names = fields_of(view, version, features)
+        names, entities = fields_of(view, version, features), self._keys.entity_prefix(entity)
         with self._lock:
             for key, fields in self._hashes.items():
-                if key.startswith(self._keys.entity_prefix(entity)):
+                if key.startswith(entities):
                     for name in names:
                         fields.pop(name, None)
+            rings = b"}" + rings_suffix(view, version)
+            for key in [key for key in self._hashes if rings in key and key.startswith(entities)]:
+                del self._hashes[key]
             for key in [key for key in self._pushed if key.startswith(self._keys.positions(view, version))]:
                 del self._pushed[key]
 
@@ -117,6 +129,24 @@ class MemoryOnlineStore:
 
     def _listed(self, view: FeatureView) -> Pushed:
         return self._pushed.get(self._keys.position(view), Pushed())
+
+    def _replies(self, plan: ReadPlan, key: bytes) -> Iterator[Sequence[bytes | None]]:
+        """What Redis would answer."""
+        if plan.fields:
+            stored = self._hashes.get(key, {})
+            yield [stored.get(field) for field in plan.fields]
+        for ring in plan.rings:
+            yield list(self._hashes.get(key + ring.suffix, {}).values())
+
+    def _put_tiles(self, view: FeatureView, tiles: pa.Table) -> PutCounts:
+        """What tiles.lua does, ring by ring."""
+        written = 0
+        for one in encode_tiles(view, tiles, self._keys):
+            ring = self._hashes[one.key]
+            fresh = {slot: value for slot, value in one.fields.items() if overwrites(value, ring.get(slot))}
+            ring.update(fresh)
+            written += len(fresh)
+        return PutCounts(tiles=written)
 
     def _put(self, chunk: Encoded) -> PutCounts:
         """What newest.lua does, row by row."""

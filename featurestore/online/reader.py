@@ -1,15 +1,17 @@
-"""One round trip per read: an HMGET per entity, decoded by hand into values with a status."""
+"""One round trip per read: an HMGET per entity, and an HVALS per ring of windows, decoded by hand into values."""
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
 from featurestore.definitions.feature import FeatureOf
+from featurestore.definitions.rings import Ring, RingWindow
 from featurestore.errors import DefinitionError, FormatError
 from featurestore.online.codec import FLOAT, decode, decode_float, event_micros, stamp
-from featurestore.online.keys import Keys, entity_key, order_field, value_field
+from featurestore.online.keys import Keys, entity_key, order_field, ring_suffix, value_field
+from featurestore.online.tiles import read_windows
 from featurestore.online.values import MISSING, OnlineValue, Status
 from featurestore.order import ORDER_BYTES
 
@@ -24,33 +26,49 @@ _Cell = tuple[str, int, int | None]
 
 
 @dataclass(frozen=True, slots=True)
+class RingPlan:
+    """A ring of windows, and which of them are wanted."""
+
+    suffix: bytes  # of the key
+    windows: tuple[tuple[str, RingWindow], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReadPlan:
-    """What to ask of each entity, and how to read the reply."""
+    """What to ask of each entity, and how to read the replies."""
 
     features: tuple[FeatureOf, ...]
     missing: Mapping[str, OnlineValue]  # every feature of an entity without rows, in the order they were asked for
     prefix: bytes
-    fields: tuple[bytes, ...]
+    fields: tuple[bytes, ...]  # of the entity's hash, all views together
     head: bytes
     tail: bytes
     views: tuple[tuple[int, tuple[_Cell, ...]], ...]  # per view version: the order field's column, then the features
+    rings: tuple[RingPlan, ...]
 
     def key(self, entity_id: str) -> bytes:
         return entity_key(self.prefix, entity_id)
 
-    def frames(self, entity_ids: Sequence[str]) -> bytes:
-        """The commands, in the protocol's own bytes."""
-        head, tail = self.head, self.tail
-        keys = [self.key(entity_id) for entity_id in entity_ids]
-        return b"".join([b"%s$%d\r\n%s\r\n%s" % (head, len(key), key, tail) for key in keys])
+    def commands(self, entity_id: str) -> list[bytes]:
+        """In the protocol's own bytes; all keys of an entity lie together."""
+        key = self.key(entity_id)
+        row = [b"%s$%d\r\n%s\r\n%s" % (self.head, len(key), key, self.tail)] if self.fields else []
+        if not self.rings:
+            return row
+        rings = [key + ring.suffix for ring in self.rings]
+        return [*row, *(b"*2\r\n$5\r\nHVALS\r\n$%d\r\n%s\r\n" % (len(ring), ring) for ring in rings)]
 
-    def values(self, reply: Sequence[bytes | None], now_us: int) -> dict[str, OnlineValue]:
-        """The values of one entity, in the order the features were asked for."""
+    def values(self, replies: Iterator[Sequence[bytes | None]], now_us: int) -> dict[str, OnlineValue]:
+        """The values of one entity, in the order the features were asked for; takes the replies to its commands."""
         found = dict(self.missing)
-        for order_column, cells in self.views:
-            order = reply[order_column]
-            if order is not None:
-                _read_row(found, cells, reply, order, now_us)
+        if self.fields:
+            reply = next(replies)
+            for order_column, cells in self.views:
+                order = reply[order_column]
+                if order is not None:
+                    _read_row(found, cells, reply, order, now_us)
+        for ring in self.rings:
+            found.update(read_windows(ring.windows, next(replies), now_us))
         return found
 
 
@@ -66,7 +84,8 @@ def plan_read(keys: Keys, entity: str, features: Sequence[FeatureOf]) -> ReadPla
         raise DefinitionError(f"feature {twice!r} is asked for twice; read two versions of a view in two reads")
     fields: list[bytes] = []
     views: list[tuple[int, tuple[_Cell, ...]]] = []
-    for (view, version), wanted in groupby(sorted(features, key=_view_version), key=_view_version):
+    of_rows = sorted((one for one in features if one.window is None), key=_view_version)
+    for (view, version), wanted in groupby(of_rows, key=_view_version):
         order_column = len(fields)
         fields.append(order_field(view, version))
         cells: list[_Cell] = []
@@ -83,7 +102,16 @@ def plan_read(keys: Keys, entity: str, features: Sequence[FeatureOf]) -> ReadPla
         head=b"*%d\r\n$5\r\nHMGET\r\n" % (len(fields) + 2),
         tail=b"".join(b"$%d\r\n%s\r\n" % (len(field), field) for field in fields),
         views=tuple(views),
+        rings=_ring_plans(features),
     )
+
+
+def _ring_plans(features: Sequence[FeatureOf]) -> tuple[RingPlan, ...]:
+    by_ring: dict[tuple[str, int, Ring], list[tuple[str, RingWindow]]] = {}
+    for one in features:
+        if one.window is not None:
+            by_ring.setdefault((one.view, one.version, one.window.ring), []).append((one.name, one.window))
+    return tuple(RingPlan(ring_suffix(*of), tuple(windows)) for of, windows in by_ring.items())
 
 
 class Plans:

@@ -84,7 +84,7 @@ class ReadPlanner:
         """Resolve views and derived features.
 
         Raises:
-            DefinitionError: a feature is not online or not read online, or two versions of one are asked for.
+            DefinitionError: a feature is not online, or two versions of one are asked for.
         """
         asked = tuple(features)
         found = self._made.get(tuple(map(id, asked)))
@@ -137,7 +137,9 @@ class _Needed:
             self._add_derived(view)
             return
         if wanted.feature not in view.online_features:
-            raise DefinitionError(_reason(view, wanted))
+            raise DefinitionError(
+                f"feature {wanted.name!r} of view {view.name!r} is not online; set online=True in its view"
+            )
         _, features = self.stored.setdefault(view.entity.name, (view.entity, {}))
         features.setdefault(wanted.name, wanted)
 
@@ -159,13 +161,6 @@ class _Needed:
             if not nullable:
                 self.request[name] = RequestValue(name, dtype, nullable=False)
         self.derivations[what.target] = what  # behind its inputs
-
-
-def _reason(view: FeatureView, wanted: FeatureOf) -> str:
-    is_window = wanted.feature not in view.row_features
-    kind = "a window" if is_window else "not online"
-    advice = "windows are not read online yet" if is_window else "set online=True in its view"
-    return f"feature {wanted.name!r} of view {view.name!r} is {kind}; {advice}"
 
 
 def _add_derived(rows: Sequence[Row], what: Derivation, given: Columns) -> None:

@@ -4,32 +4,29 @@ import logging
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import islice
 from typing import TypeVar, cast
 
-import numpy as np
 import pyarrow as pa
-from redis.exceptions import NoScriptError
 
 from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.view import FeatureView
 from featurestore.errors import FormatError, StoreUnavailableError
 from featurestore.online.codec import COMPACT_BYTES, FORMAT
-from featurestore.online.connection import MovedSlotsError, Reply, Wire, raise_first, script
+from featurestore.online.connection import PACKAGE, MovedSlotsError, Reply, Wire, raise_first, script
 from featurestore.online.fan_out import fan_out
-from featurestore.online.keys import Keys, all_fields, entity_key, fields_of, order_field
+from featurestore.online.keys import Keys, all_fields, entity_key, fields_of, order_field, rings_suffix
+from featurestore.online.puts import Push, put_rows, put_tiles
 from featurestore.online.reader import Plans, to_micros
 from featurestore.online.servers import Node, Servers, Topology
 from featurestore.online.store import Read, StoredOrder
+from featurestore.online.tiles import check_tiles, encode_tiles
 from featurestore.online.values import Activation, OnlineValue, Pushed, PutCounts
-from featurestore.online.writer import Encoded, encoded, fields_by_key, newest_rows
+from featurestore.online.writer import encoded, fields_by_key, newest_rows
 
 log = logging.getLogger(__name__)
 
 LINES = 5_000  # ledger lines per script call, so that none holds the server for long
 SCANNED = 1_000  # keys looked at in one step
-
-_PACKAGE = "featurestore.online"
 
 Result = TypeVar("Result")
 
@@ -53,19 +50,26 @@ class RedisOnlineStore:
         return self._asked(lambda topology: ",".join(self._epoch(node) for node in topology.nodes))
 
     def push(
-        self, view: FeatureView, rows: pa.Table, commit_seqs: Sequence[int], *, since: str | None = None
+        self,
+        view: FeatureView,
+        rows: pa.Table,
+        commit_seqs: Sequence[int],
+        *,
+        tiles: pa.Table | None = None,
+        since: str | None = None,
     ) -> PutCounts:
         """Write values, then list the lines, on one connection per server; see OnlineStore.
 
         Started once more, from the first value, when the connection breaks or Redis is emptied meanwhile.
         """
-        newest = newest_rows(rows)
-        folded = PutCounts(folded=rows.num_rows - newest.num_rows)
+        check_tiles(view, rows, commit_seqs, tiles)
+        what = Push(view, newest_rows(rows), tiles, commit_seqs, since)
+        folded = PutCounts(folded=rows.num_rows - what.rows.num_rows)
         try:
-            counts = self._push(view, newest, commit_seqs, since)
+            counts = self._push(what)
         except (StoreUnavailableError, MovedSlotsError) as error:
             log.warning("push of %s starts again: %s", view.target, error)
-            counts = self._push(view, newest, commit_seqs, since)
+            counts = self._push(what)
         if counts.long_values:
             log.warning(
                 "%d values of %s take more than %d bytes, which multiplies the memory of their entities",
@@ -88,23 +92,25 @@ class RedisOnlineStore:
     def read_all(self, reads: Sequence[Read], now: datetime) -> list[list[dict[str, OnlineValue]]]:
         asked = [one for one in reads if one.features]
         plans = [self._plans.plan(one.entity, one.features) for one in asked]
+        each = list(zip(plans, asked, strict=True))
 
         def send(topology: Topology) -> list[Reply]:
             if not topology.owner:
-                frames = b"".join([plan.frames(one.entity_ids) for plan, one in zip(plans, asked, strict=True)])
+                frames = [c for plan, one in each for entity_id in one.entity_ids for c in plan.commands(entity_id)]
                 with topology.nodes[0].server.wire() as wire:
-                    return raise_first(wire.send(frames, sum(len(one.entity_ids) for one in asked)))
-            each = ((plan, entity_id) for plan, one in zip(plans, asked, strict=True) for entity_id in one.entity_ids)
-            return fan_out(self._servers, topology, [(plan.key(i), plan.frames([i])) for plan, i in each])
+                    return raise_first(wire.send(b"".join(frames), len(frames)))
+            keyed = ((plan, plan.key(entity_id), entity_id) for plan, one in each for entity_id in one.entity_ids)
+            frames = [(key, c) for plan, key, entity_id in keyed for c in plan.commands(entity_id)]
+            return fan_out(self._servers, topology, frames)
 
-        replies = iter(self._asked(send) if any(one.entity_ids for one in asked) else [])
+        answered = self._asked(send) if any(one.entity_ids for one in asked) else []
+        replies = cast("Iterator[list[bytes | None]]", iter(answered))
         now_us, plan_of = to_micros(now), iter(plans)
         found: list[list[dict[str, OnlineValue]]] = []
         for one in reads:
             if one.features:
                 read = next(plan_of).values
-                mine = islice(replies, len(one.entity_ids))
-                found.append([read(cast("list[bytes | None]", reply), now_us) for reply in mine])
+                found.append([read(replies, now_us) for _ in one.entity_ids])
             else:
                 found.append([{} for _ in one.entity_ids])
         return found
@@ -112,7 +118,7 @@ class RedisOnlineStore:
     def stored(self, view: FeatureView) -> Iterator[Sequence[StoredOrder]]:
         prefix, name = self._keys.entity_prefix(view.entity.name), order_field(view.name, view.version)
         for node in self._servers.topology(fresh=True).nodes:
-            for wire, keys in _scan(node, prefix):
+            for wire, keys in _scan(node, prefix + b"*}"):
                 orders = wire.pipeline([("HGET", key, name) for key in keys])
                 found = zip(keys, cast("list[bytes | None]", orders), strict=True)
                 if piece := [StoredOrder(key[len(prefix) : -1].decode(), order) for key, order in found if order]:
@@ -127,17 +133,19 @@ class RedisOnlineStore:
             new = [part for field in instead.get(key, {}).items() for part in field]
             topology = self._servers.topology()
             with topology.nodes[topology.place(key)].server.wire() as wire:
-                found = wire.run(script(_PACKAGE, "replace.lua"), [key], [name, order, len(others), *others, *new])
+                found = wire.run(script(PACKAGE, "replace.lua"), [key], [name, order, len(others), *others, *new])
             replaced += cast("int", found)
         return replaced
 
     def forget(self, entity: str, view: str, version: int, features: Sequence[str]) -> None:
         names, entities = fields_of(view, version, features), self._keys.entity_prefix(entity)
         for node in self._servers.topology(fresh=True).nodes:
-            for wire, keys in _scan(node, entities):
+            for wire, keys in _scan(node, entities + b"*}"):
                 wire.pipeline([("HDEL", key, *names) for key in keys])
-            for wire, keys in _scan(node, self._keys.positions(view, version, node.mark).encode()):
-                wire.pipeline([("DEL", key) for key in keys])
+            positions = self._keys.positions(view, version, node.mark).encode()
+            for pattern in (entities + b"*}" + rings_suffix(view, version) + b"*", positions + b"*"):
+                for wire, keys in _scan(node, pattern):
+                    wire.pipeline([("DEL", key) for key in keys])
 
     def active(self) -> Mapping[str, int]:
         key = self._keys.active()
@@ -146,7 +154,7 @@ class RedisOnlineStore:
         return {view.decode(): int(choice.split()[0]) for view, choice in zip(flat[::2], flat[1::2], strict=True)}
 
     def activate(self, choices: Sequence[Activation]) -> None:
-        key, told = self._keys.active(), script(_PACKAGE, "activate.lua")
+        key, told = self._keys.active(), script(PACKAGE, "activate.lua")
         given = [part for one in choices for part in (one.view, one.version, one.commit_seq, one.epoch)]
         self._asked(lambda topology: _with_key(topology, key, lambda wire: wire.run(told, [key], given)))
 
@@ -162,32 +170,32 @@ class RedisOnlineStore:
                 raise
         return call(self._servers.topology(fresh=True))
 
-    def _push(self, view: FeatureView, rows: pa.Table, commit_seqs: Sequence[int], since: str | None) -> PutCounts:
+    def _push(self, what: Push) -> PutCounts:
         """One try, on one connection to each node."""
         topology = self._servers.topology(fresh=True)
-        parts = [rows] if len(topology.nodes) == 1 else _parts(view, rows, topology, self._keys)
+        parts = [what] if len(topology.nodes) == 1 else what.parts(topology, self._keys)
         counts = PutCounts()
         for node, part in zip(topology.nodes, parts, strict=True):
-            counts += self._push_to(node, view, part, commit_seqs, since)
+            counts += self._push_to(node, part)
         return counts
 
-    def _push_to(
-        self, node: Node, view: FeatureView, rows: pa.Table, commit_seqs: Sequence[int], since: str | None
-    ) -> PutCounts:
+    def _push_to(self, node: Node, what: Push) -> PutCounts:
         counts = PutCounts()
-        position, store = self._keys.position(view, node.mark), self._keys.store(node.mark)
+        position, store = self._keys.position(what.view, node.mark), self._keys.store(node.mark)
         with node.server.wire() as wire:
             epoch = self._begin(node, wire)
-            if since is not None and self._named_epoch(node, wire, epoch) not in since.split(","):
+            if what.since is not None and self._named_epoch(node, wire, epoch) not in what.since.split(","):
                 raise self._emptied(node)
-            for chunk in encoded(view, rows, self._keys):
-                counts += _put(wire, chunk)
-            for start in range(0, len(commit_seqs), LINES):
-                lines = commit_seqs[start : start + LINES]
+            for chunk in encoded(what.view, what.rows, self._keys):
+                counts += put_rows(wire, chunk)
+            if what.tiles is not None:
+                counts += put_tiles(wire, encode_tiles(what.view, what.tiles, self._keys))
+            for start in range(0, len(what.commit_seqs), LINES):
+                lines = what.commit_seqs[start : start + LINES]
                 keys = (store, position, f"{position}:above")
-                if wire.run(script(_PACKAGE, "mark.lua"), keys, [epoch, *lines]) != 1:
+                if wire.run(script(PACKAGE, "mark.lua"), keys, [epoch, *lines]) != 1:
                     raise self._emptied(node)
-            if since is not None and wire.call("HGET", store, "epoch") != epoch:
+            if what.since is not None and wire.call("HGET", store, "epoch") != epoch:
                 raise self._emptied(node)
         return counts
 
@@ -202,13 +210,14 @@ class RedisOnlineStore:
         return f"{node.mark} {epoch.decode()} {run_id.decode()}"
 
     def _begin(self, node: Node, wire: Wire) -> bytes:
-        """Load the script and return the epoch; a Redis that starts from nothing gets a new one."""
+        """Load the scripts and return the epoch; a Redis that starts from nothing gets a new one."""
         store = self._keys.store(node.mark)
         *_, (found, epoch) = cast(
             "list[tuple[bytes | None, bytes | None]]",
             wire.pipeline(
                 [
-                    ("SCRIPT", "LOAD", script(_PACKAGE, "newest.lua").text),
+                    ("SCRIPT", "LOAD", script(PACKAGE, "newest.lua").text),
+                    ("SCRIPT", "LOAD", script(PACKAGE, "tiles.lua").text),
                     ("HSETNX", store, "format", FORMAT),
                     ("HSETNX", store, "epoch", secrets.token_hex(8)),
                     ("HMGET", store, "format", "epoch"),
@@ -242,7 +251,7 @@ class RedisOnlineStore:
             base = settled
             for start in range(0, len(ahead), LINES):
                 chunk = ahead[start : start + LINES]
-                reached = int(cast("bytes", wire.run(script(_PACKAGE, "settle.lua"), keys, [base, *chunk])))
+                reached = int(cast("bytes", wire.run(script(PACKAGE, "settle.lua"), keys, [base, *chunk])))
                 if reached < chunk[-1]:
                     return
                 base = chunk[-1]
@@ -251,12 +260,12 @@ class RedisOnlineStore:
         return StoreUnavailableError("Redis", node.server.address, "it was emptied during a push")
 
 
-def _scan(node: Node, prefix: bytes) -> Iterator[tuple[Wire, list[bytes]]]:
-    """The keys that begin so, in pieces, each with a connection to use for them; a key may come twice."""
+def _scan(node: Node, pattern: bytes) -> Iterator[tuple[Wire, list[bytes]]]:
+    """The keys of a pattern, in pieces, each with a connection to use for them; a key may come twice."""
     cursor = b"0"
     while True:
         with node.server.wire() as wire:
-            scan = ("SCAN", cursor, "MATCH", prefix + b"*", "COUNT", SCANNED)
+            scan = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCANNED)
             cursor, keys = cast("tuple[bytes, list[bytes]]", wire.call(*scan))
             if keys:
                 yield wire, keys
@@ -270,27 +279,8 @@ def _with_key(topology: Topology, key: str, call: Callable[[Wire], Reply]) -> Re
         return call(wire)
 
 
-def _parts(view: FeatureView, rows: pa.Table, topology: Topology, keys: Keys) -> list[pa.Table]:
-    """The rows of each node."""
-    prefix = keys.entity_prefix(view.entity.name)
-    ids = cast("list[str]", rows["entity_id"].to_pylist())
-    places = np.array([topology.place(entity_key(prefix, entity_id)) for entity_id in ids])
-    return [rows.filter(pa.array(places == number)) for number in range(len(topology.nodes))]
-
-
 def _everywhere(listed: Sequence[Pushed]) -> Pushed:
     """What all nodes list."""
     position = min(one.position for one in listed)
     some = {line for one in listed for line in one.above if line > position}
     return Pushed(position, frozenset(line for line in some if all(line in one for one in listed)))
-
-
-def _put(wire: Wire, chunk: Encoded) -> PutCounts:
-    newest = script(_PACKAGE, "newest.lua")
-    data = chunk.frames(newest.sha)
-    replies = wire.send(data, chunk.rows)
-    if any(isinstance(reply, NoScriptError) for reply in replies):  # SCRIPT FLUSH by someone, just now
-        wire.load(newest)
-        replies = wire.send(data, chunk.rows)
-    written = sum(cast("list[int]", raise_first(replies)))
-    return PutCounts(written, chunk.rows - written, long_values=chunk.long_values)

@@ -34,8 +34,8 @@ class OnlineStore(Protocol):
     """What RedisOnlineStore and MemoryOnlineStore do alike.
 
     Newest wins: whatever the order, number and concurrency of pushes, an entity's values of one view version are
-    those of the newest row pushed (featurestore.order). Pushing the same rows again changes nothing, except that it
-    fills features that were not online before.
+    those of the newest row pushed (featurestore.order), and a tile of its windows is that of the newest snapshot.
+    Pushing the same rows again changes nothing, except that it fills features that were not online before.
 
     The log comes first: rows are pushed once they are in the log, and a push says which ledger lines it carried. What
     the log has and `pushed` does not list has to be pushed (again). The list belongs to the view version *and the set
@@ -51,12 +51,19 @@ class OnlineStore(Protocol):
         ...
 
     def push(
-        self, view: FeatureView, rows: "pa.Table", commit_seqs: Sequence[int], *, since: str | None = None
+        self,
+        view: FeatureView,
+        rows: "pa.Table",
+        commit_seqs: Sequence[int],
+        *,
+        tiles: "pa.Table | None" = None,
+        since: str | None = None,
     ) -> PutCounts:
         """Write the online features of `rows`, then list the ledger lines `commit_seqs` as pushed.
 
-        Rows are those of the log: HEAD columns and the view's. When it returns, both are in the store; when it
-        raises, any part of the values may be, and no line is listed. Safe to repeat.
+        Rows are those of the log: HEAD columns and the view's. A view with windows needs the tiles in which the rows
+        lie (featurestore.offline.tiles). When it returns, all is in the store; when it raises, any part of the values
+        may be, and no line is listed. Safe to repeat.
         """
         ...
 

@@ -20,11 +20,14 @@ class Status(StrEnum):
 
 # A Struct, because a read makes one per cell and a frozen dataclass takes six times as long to make.
 class OnlineValue(msgspec.Struct, frozen=True):
-    """The newest value of a feature; `value` is None unless the status is PRESENT."""
+    """The value of a feature; `value` is None unless the status is PRESENT, but for a count of nothing, which is 0.
+
+    A window is as of the later of now and its `event_timestamp`.
+    """
 
     value: Scalar | None
     status: Status
-    event_timestamp: datetime | None  # of the row, aware UTC; None if MISSING
+    event_timestamp: datetime | None  # of the row, or the newest one that is counted; aware UTC, None if MISSING
 
 
 MISSING = OnlineValue(None, Status.MISSING, None)
@@ -32,12 +35,13 @@ MISSING = OnlineValue(None, Status.MISSING, None)
 
 @dataclass(frozen=True, slots=True)
 class PutCounts:
-    """What became of pushed rows: each is exactly one of written, stale and folded."""
+    """What became of pushed rows: each is exactly one of written, stale and folded; and of tiles of windows."""
 
     written: int = 0
     stale: int = 0  # a newer row of the entity was there already
     folded: int = 0  # a newer row of the entity was in the same push
     long_values: int = 0  # fields too long for Redis' compact hashes; see codec.COMPACT_BYTES
+    tiles: int = 0  # that were written
 
     def __add__(self, other: "PutCounts") -> "PutCounts":
         return PutCounts(
@@ -45,6 +49,7 @@ class PutCounts:
             self.stale + other.stale,
             self.folded + other.folded,
             self.long_values + other.long_values,
+            self.tiles + other.tiles,
         )
 
 

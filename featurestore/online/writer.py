@@ -56,8 +56,8 @@ def newest_rows(rows: pa.Table) -> pa.Table:
 
 
 def encoded(view: FeatureView, rows: pa.Table, keys: Keys) -> Iterator[Encoded]:
-    """The online features of `rows`, at most CHUNK_ROWS at a time; nothing if no feature of the view is online."""
-    for start in range(0, rows.num_rows if view.online_features else 0, CHUNK_ROWS):
+    """The online row features of `rows`, at most CHUNK_ROWS at a time; nothing if the view has none."""
+    for start in range(0, rows.num_rows if view.online_row_features else 0, CHUNK_ROWS):
         yield _encoded(view, rows.slice(start, CHUNK_ROWS), keys)
 
 
@@ -77,7 +77,7 @@ def _encoded(view: FeatureView, rows: pa.Table, keys: Keys) -> Encoded:
     stamps = encode_stamps(orders)
     values = (
         (value_field(one.name, view.version), encode_column(rows[one.name], one.dtype, stamps))
-        for one in view.online_features
+        for one in view.online_row_features
     )
     return Encoded(
         rows=rows.num_rows,

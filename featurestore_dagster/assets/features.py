@@ -78,7 +78,7 @@ def _feature_asset(versions: Sequence[FeatureView], keys: Keys) -> dg.AssetsDefi
         if log_key in context.selected_asset_keys:
             yield dg.MaterializeResult(asset_key=log_key, metadata=_log_metadata(total, applied))
         if online_key in context.selected_asset_keys:
-            counts = {"written": total.written, "stale": total.stale}
+            counts = {"written": total.written, "stale": total.stale, "tiles": total.tiles}
             yield dg.MaterializeResult(asset_key=online_key, metadata=counts)
         if context.selected_asset_check_keys:
             yield _expectations(log_key, total)
@@ -117,7 +117,7 @@ def _specs(versions: Sequence[FeatureView], keys: Keys) -> list[dg.AssetSpec]:
                 deps=[keys.features(newest.name)],
                 group_name=ONLINE,
                 kinds={"redis"},
-                description=f"The newest value per {newest.entity.name} of each online feature of {newest.name}.",
+                description=f"The online features of {newest.name} per {newest.entity.name}: newest values, windows.",
                 owners=owners,
                 code_version=code_version,
                 freshness_policy=fresh,

@@ -1,6 +1,7 @@
 """The online store, filled again from the log."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
 import dagster as dg
 from pydantic import Field
@@ -12,6 +13,7 @@ from featurestore.errors import FeatureStoreError
 from featurestore.landing.pending import Cause
 from featurestore.offline.log import Ledger
 from featurestore.offline.newest import newest_rows
+from featurestore.offline.tiles import recent_tiles
 from featurestore.online.store import OnlineStore
 from featurestore.online.values import PutCounts
 from featurestore_dagster.names import DATABASE_POOL, ONLINE, PLAIN, Keys
@@ -39,7 +41,7 @@ def online_rebuild(project: Project, keys: Keys = PLAIN) -> dg.AssetsDefinition:
         deps=list(dict.fromkeys(keys.features(view.name) for view in views)),
         group_name=ONLINE,
         kinds={"redis"},
-        description="The newest row of every entity, pushed from the log. Needs no flush: newer values stay.",
+        description="Newest rows and windows of every entity, pushed from the log. Needs no flush: newer values stay.",
         pool=DATABASE_POOL,
     )
     def rebuild(
@@ -56,20 +58,38 @@ def online_rebuild(project: Project, keys: Keys = PLAIN) -> dg.AssetsDefinition:
 
 
 def rebuild_view(view: FeatureView, database: Database, online: OnlineStore) -> PutCounts:
-    """Push the newest row of every entity, and list every line of the ledger that they are made of.
+    """Push the newest row of every entity and all tiles of windows, and list every line that they are made of.
 
     The lines are read before the rows: a line that is appended in between is in the rows but not listed, so that its
     own push, or the next look, lists it.
     """
-    ledger = Ledger()
+    since, ledger = online.begin(), Ledger()
     ledger.refresh(database)
     lines = [row.commit_seq for row in ledger.lines(view.target)]
-    return online.push(view, newest_rows(database, view), lines)
+    counts = fill(view, database, online, now=datetime.now(UTC), since=since)
+    return counts + online.push(view, newest_rows(database, view, entity_ids=()), lines, since=since)
+
+
+def fill(
+    view: FeatureView,
+    database: Database,
+    online: OnlineStore,
+    *,
+    now: datetime,
+    entity_ids: Sequence[str] | None = None,
+    since: str | None = None,
+) -> PutCounts:
+    """Push what reads at `now` and later can see of all entities, or of those named; list nothing as pushed."""
+    rows = newest_rows(database, view, entity_ids=entity_ids)
+    counts = online.push(view, rows, [], since=since)
+    for tiles in recent_tiles(database, view, now=now, entity_ids=entity_ids):
+        counts += online.push(view, rows.slice(0, 0), [], tiles=tiles, since=since)
+    return counts
 
 
 def _metadata(counts: Iterable[tuple[str, PutCounts]]) -> dict[str, dg.MetadataValue]:
     return {
         f"{target} {what}": dg.MetadataValue.int(number)
         for target, put in counts
-        for what, number in (("written", put.written), ("newer already", put.stale))
+        for what, number in (("written", put.written), ("newer already", put.stale), ("tiles", put.tiles))
     }

@@ -4,6 +4,7 @@ from collections.abc import Generator
 from datetime import timedelta
 from itertools import permutations
 
+import pyarrow as pa
 import pytest
 
 from featurestore.errors import DefinitionError
@@ -12,7 +13,20 @@ from featurestore.online.redis_store import RedisOnlineStore
 from featurestore.online.store import OnlineStore, Read
 from featurestore.online.values import Activation, Pushed, PutCounts, Status
 from featurestore.order import Order
-from tests.featurestore.online.examples import ACTIVITY, EPOCH, FEATURES, NOW, NOW_US, order, row, table, view
+from tests.featurestore.online.examples import (
+    ACTIVITY,
+    EPOCH,
+    FEATURES,
+    NOW,
+    NOW_US,
+    VISITS,
+    order,
+    row,
+    table,
+    tiles_of,
+    view,
+    visits_view,
+)
 
 LARGEST = 2**63 - 1
 
@@ -232,6 +246,82 @@ def test_nothing_asked_is_nothing_answered(store: OnlineStore) -> None:
 def test_the_same_entity_twice_is_answered_twice(store: OnlineStore) -> None:
     put(store, order(), 1.0)
     assert [one["score"].value for one in store.read("user", ["1", "1"], FEATURES, NOW)] == [1.0, 1.0]
+
+
+# ---- windows
+
+
+def visits(store: OnlineStore, *seconds: int, later_s: float = 0, snapshot: int = 1) -> dict[str, object]:
+    """Push what the log says of user 1 when it has visits at these seconds; then read the windows."""
+    if seconds:
+        rows = table([row("1", order(at, at, number), score=float(at)) for number, at in enumerate(seconds)], VISITS)
+        tiles = tiles_of(VISITS, rows).drop_columns("commit_seq")
+        line = pa.repeat(pa.scalar(snapshot, pa.int64()), tiles.num_rows)
+        store.push(VISITS, rows, [snapshot], tiles=tiles.append_column("commit_seq", line))
+    names = list(VISITS.windows)
+    [found] = store.read("user", ["1"], [VISITS[name] for name in names], NOW + timedelta(seconds=later_s))
+    return {name: found[name].value for name in names}
+
+
+def test_windows_are_read_and_decay_without_new_events(store: OnlineStore) -> None:
+    assert visits(store, -100, -20, -5) == {"visits_24s": 2, "visits_2m": 3, "best_2m": -5.0}
+    assert visits(store, later_s=3.999) == {"visits_24s": 2, "visits_2m": 3, "best_2m": -5.0}
+    assert visits(store, later_s=4) == {"visits_24s": 1, "visits_2m": 3, "best_2m": -5.0}
+    assert visits(store, later_s=99.999) == {"visits_24s": 0, "visits_2m": 2, "best_2m": -5.0}
+    assert visits(store, later_s=100) == {"visits_24s": 0, "visits_2m": 1, "best_2m": -5.0}
+    assert visits(store, later_s=1_000) == {"visits_24s": 0, "visits_2m": 0, "best_2m": None}
+
+
+def test_a_window_of_the_future_is_read_as_of_its_newest_event(store: OnlineStore) -> None:
+    assert visits(store, -20, 10) == {"visits_24s": 1, "visits_2m": 2, "best_2m": 10.0}
+    [found] = store.read("user", ["1"], [VISITS["visits_24s"]], NOW)
+    assert found["visits_24s"].event_timestamp == NOW + timedelta(seconds=10)
+
+
+def test_a_tile_of_an_older_snapshot_changes_nothing(store: OnlineStore) -> None:
+    visits(store, -5, -5, -4, snapshot=7)
+    assert visits(store, -5, snapshot=6) == {"visits_24s": 3, "visits_2m": 3, "best_2m": -4.0}
+    assert visits(store, -5, -5, snapshot=7) == {"visits_24s": 3, "visits_2m": 3, "best_2m": -4.0}
+    assert visits(store, -5, -4.5, snapshot=8) == {"visits_24s": 2, "visits_2m": 2, "best_2m": -4.5}
+
+
+def test_an_old_tile_does_not_take_the_slot_of_a_new_one(store: OnlineStore) -> None:
+    visits(store, -1, snapshot=1)
+    assert visits(store, -26, snapshot=2)["visits_24s"] == 1  # 25 slots of a second
+
+
+def test_windows_of_an_unknown_entity_are_missing_and_a_count_is_0(store: OnlineStore) -> None:
+    [found] = store.read("user", ["9"], [VISITS["visits_24s"], VISITS["best_2m"]], NOW)
+    assert [(one.value, one.status, one.event_timestamp) for one in found.values()] == [
+        (0, Status.MISSING, None),
+        (None, Status.MISSING, None),
+    ]
+
+
+def test_windows_and_rows_of_two_versions_in_one_read(store: OnlineStore) -> None:
+    visits(store, -5)
+    put(store, order(), 1.0)
+    asked = [VISITS["visits_2m"], ACTIVITY["score"], VISITS["last_score"], VISITS["visits_24s"]]
+    known, unknown = store.read("user", ["1", "2"], asked, NOW)
+    assert {name: one.value for name, one in known.items()} == {
+        "visits_2m": 1, "score": 1.0, "last_score": -5.0, "visits_24s": 1,
+    }  # fmt: skip
+    assert list(unknown) == ["visits_2m", "score", "last_score", "visits_24s"]
+
+
+def test_lines_without_their_tiles_are_not_listed(store: OnlineStore) -> None:
+    with pytest.raises(ValueError, match="needs their tiles"):
+        store.push(VISITS, table([row("1", order(), score=1.0)], VISITS), [LINE])
+    assert LINE not in store.pushed(VISITS)
+
+
+def test_other_windows_make_every_line_unlisted(store: OnlineStore) -> None:
+    visits(store, -5, snapshot=LINE)
+    others = visits_view("visits", windows=("24s", "48s"))
+    assert LINE in store.pushed(VISITS)
+    assert LINE not in store.pushed(others)
+    [found] = store.read("user", ["1"], [others["visits_48s"]], NOW)
+    assert found["visits_48s"].status is Status.MISSING  # and nothing is read as what it is not
 
 
 # ---- which lines are pushed

@@ -68,7 +68,7 @@ def land(zone: LandingZone, upload_id: str, *rows: tuple[int, float, float, int]
 class Unreachable(MemoryOnlineStore):
     """A store that loses its connection before anything is written."""
 
-    def push(self, view: FeatureView, rows: pa.Table, commit_seqs: Sequence[int]) -> PutCounts:
+    def push(self, view: FeatureView, rows: pa.Table, commit_seqs: Sequence[int], **_: object) -> PutCounts:
         raise StoreUnavailableError("Redis", "127.0.0.1:1")
 
 

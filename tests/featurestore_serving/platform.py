@@ -21,6 +21,7 @@ from featurestore.process.daemon import Daemon
 from featurestore.process.health import Health
 from featurestore.settings import RedisSettings, ServerSettings, Settings
 from featurestore_serving.server import FeatureServer
+from tests.featurestore.online.examples import tiles_of
 from tests.services import eventually
 
 USER = fs.Entity("user", key="user_id")
@@ -63,7 +64,7 @@ NOW = datetime.now(UTC).replace(microsecond=123456)
 def rows(
     view: fs.FeatureView, values: Mapping[str, Mapping[str, object]], *, age: timedelta = timedelta(0)
 ) -> pa.Table:
-    """Rows of the log by entity id."""
+    """Rows of the log by entity id; each is a visit."""
     columns = {column.name: arrow_type(column.dtype) for column in view.columns}
     table = [
         {
@@ -73,6 +74,7 @@ def rows(
             "sequence": number,
             "tie": tie("b"),
             **dict.fromkeys(columns),
+            **({"visits": True} if "visits" in columns else {}),
             **one,
         }
         for number, (entity_id, one) in enumerate(values.items())
@@ -86,13 +88,17 @@ def fill(url: str) -> None:
     """Users 1 to 100, user 200 with old values, user 201 with odd numbers; pair (1, "a|b")."""
     store = RedisOnlineStore(url)
     users = {str(n): {"score": n / 4, "clicks": n, "is_new": n % 2 == 0, "city": f"city {n}"} for n in range(1, 101)}
-    store.push(ACTIVITY, rows(ACTIVITY, users), [1])
+    push(store, rows(ACTIVITY, users), 1)
     old = {"200": {"score": 1.0, "clicks": None, "is_new": True, "city": "Ur"}}
-    store.push(ACTIVITY, rows(ACTIVITY, old, age=timedelta(days=31)), [2])
+    push(store, rows(ACTIVITY, old, age=timedelta(days=31)), 2)
     odd = {"201": {"score": float("nan"), "clicks": 2**63 - 1, "is_new": False, "city": 'ü"null\n'}}
-    store.push(ACTIVITY, rows(ACTIVITY, odd), [3])
+    push(store, rows(ACTIVITY, odd), 3)
     store.push(VISITS, rows(VISITS, {"1|a\\|b": {"last_score": 0.5}}), [4])
     store.close()
+
+
+def push(store: RedisOnlineStore, table: pa.Table, line: int) -> None:
+    store.push(ACTIVITY, table, [line], tiles=tiles_of(ACTIVITY, table))
 
 
 def settings(url: str, data_dir: Path, **server: object) -> Settings:

@@ -36,12 +36,13 @@ def test_values_statuses_and_times_by_column(server: Running) -> None:
     request = pb.GetFeaturesRequest(features=["activity"], keys={"user_id": whole(3, 200, 999)})
     with stub(server) as features:
         reply = features.GetFeatures(request, timeout=10)
-    assert list(reply.features) == ["score", "clicks", "is_new", "city"]
-    score, clicks, is_new, city = reply.columns
+    assert list(reply.features) == ["score", "clicks", "is_new", "city", "visits_1h"]
+    score, clicks, is_new, city, visits = reply.columns
     assert list(score.numbers.values) == [0.75, 1.0, 0.0]
     assert list(clicks.integers.values) == [3, 0, 0]
     assert list(is_new.truths.values) == [False, True, False]
     assert list(city.texts.values) == ["city 3", "", ""]
+    assert list(visits.integers.values) == [1, 0, 0]
     assert list(clicks.statuses) == [pb.STATUS_PRESENT, pb.STATUS_NULL, pb.STATUS_MISSING]
     assert list(city.statuses) == [pb.STATUS_PRESENT, pb.STATUS_EXPIRED, pb.STATUS_MISSING]
     assert list(score.event_timestamps_us) == [TIME, TIME - 31 * 86_400_000_000, 0]

@@ -27,10 +27,16 @@ def test_features_of_a_view(server: Running) -> None:
     assert reply.status == 200
     assert reply.headers["content-type"] == "application/json"
     assert reply.json == {
-        "features": ["score", "clicks", "is_new", "city"],
+        "features": ["score", "clicks", "is_new", "city", "visits_1h"],
         "rows": [
-            {"score": present(0.75), "clicks": present(3), "is_new": present(False), "city": present("city 3")},
-            dict.fromkeys(["score", "clicks", "is_new", "city"], MISSING),
+            {
+                "score": present(0.75),
+                "clicks": present(3),
+                "is_new": present(False),
+                "city": present("city 3"),
+                "visits_1h": present(1),
+            },
+            {**dict.fromkeys(["score", "clicks", "is_new", "city"], MISSING), "visits_1h": {**MISSING, "value": 0}},
         ],
     }
 
@@ -54,8 +60,10 @@ def test_statuses(server: Running) -> None:
         "clicks": "NULL",
         "is_new": "PRESENT",
         "city": "EXPIRED",
+        "visits_1h": "PRESENT",
     }
     assert row["city"]["value"] is None
+    assert row["visits_1h"]["value"] == 0
 
 
 def test_numbers_that_json_does_not_have(server: Running) -> None:
@@ -106,7 +114,6 @@ def test_no_rows_is_an_empty_reply(server: Running) -> None:
         ({**ONE, "feature": []}, 422, "unknown field `feature`"),
         ({"features": ["scor"], "keys": {"user_id": [1]}}, 422, "has no feature 'scor'; did you mean 'score'?"),
         ({"features": ["hidden"], "keys": {"user_id": [1]}}, 422, "'hidden' of view 'activity' is not online"),
-        ({"features": ["visits_1h"], "keys": {"user_id": [1]}}, 422, "windows are not read online yet"),
         ({"model": "riks", "keys": {"user_id": [1]}}, 422, "there is no model 'riks'; did you mean 'risk'?"),
         ({"keys": {"user_id": [1]}}, 422, "ask for features by name, or for the features of a model"),
         ({**ONE, "model": "risk"}, 422, "one of them"),
@@ -163,7 +170,8 @@ def test_other_paths_methods_and_types(server: Running) -> None:
 def test_what_can_be_asked_for_is_listed(server: Running) -> None:
     listed = server.get("/v1/features").json
     views = {one["view"]: one for one in listed["views"]}
-    assert views["activity"]["features"] == {"score": "float", "clicks": "int", "is_new": "bool", "city": "str"}
+    stored = {"score": "float", "clicks": "int", "is_new": "bool", "city": "str", "visits_1h": "int"}
+    assert views["activity"]["features"] == stored
     assert views["visits_of"]["keys"] == ["user_id", "shop"]
     assert views["ratios"]["request"] == {"amount": "float", "note": "str | null"}
     assert listed["models"] == [{"model": "risk", "features": ["clicks", "score"]}]

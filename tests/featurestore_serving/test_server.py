@@ -234,10 +234,10 @@ def test_a_client_that_takes_nothing_is_cut_off(filled: str, data: Path, monkeyp
 
 
 def test_replies_are_bounded(filled: str, data: Path) -> None:
-    with running(settings(filled, data, max_values=10)) as server:
+    with running(settings(filled, data, max_values=12)) as server:
         assert server.post({**ONE, "keys": {"user_id": [1, 2]}}).status == 200
         reply = server.post({**ONE, "keys": {"user_id": [1, 2, 3]}})
-        assert (reply.status, "3 rows of 4 features" in reply.message) == (413, True)
+        assert (reply.status, "3 rows of 5 features" in reply.message) == (413, True)
 
 
 # ---- many connections

@@ -7,7 +7,12 @@ from typing import Any
 import pyarrow as pa
 
 import featurestore as fs
+from featurestore.database.embedded import EmbeddedDatabase
+from featurestore.database.jobs import AppendJob, LedgerLine
+from featurestore.database.tables import ARROW_TYPES, QUARANTINE
 from featurestore.definitions.dtypes import arrow_type
+from featurestore.offline.tables import schema_job
+from featurestore.offline.tiles import touched_tiles
 from featurestore.order import Order, tie
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -39,15 +44,34 @@ ACTIVITY = view()
 FEATURES = tuple(ACTIVITY[feature.name] for feature in ACTIVITY.online_features)
 
 
-def order(event: int = 0, created: int = 0, sequence: int = 0, batch: str = "b") -> Order:
+def visits_view(*online: str, windows: tuple[str, ...] = ("24s", "2m")) -> fs.FeatureView:
+    """A view with windows, those in `online` (default all) online, and a row feature."""
+    return fs.FeatureView(
+        "visits",
+        USER,
+        EVENTS,
+        [
+            fs.Feature("last_score", float, "score", online=not online),
+            fs.Aggregation("visits", "count", windows=windows, online=not online or "visits" in online),
+            fs.Aggregation("best", "max", "score", windows=windows[-1:], online=not online or "best" in online),
+        ],
+    )
+
+
+VISITS = visits_view()
+
+
+def order(event: float = 0, created: float = 0, sequence: int = 0, batch: str = "b") -> Order:
     """A row's place, in seconds from NOW."""
-    return Order(NOW_US + event * SECOND, NOW_US + created * SECOND, sequence, tie(batch))
+    return Order(int(NOW_US + event * SECOND), int(NOW_US + created * SECOND), sequence, tie(batch))
 
 
 def row(entity_id: str, place: Order, **values: object) -> dict[str, object]:
+    """A row of any view of these; a visit of `score`."""
     empty = dict.fromkeys(("score", "clicks", "is_new", "city"))
     head = {name: getattr(place, name) for name in ("event_timestamp", "created_at", "sequence", "tie")}
-    return {"entity_id": entity_id, **head, **empty, **values}
+    visit = {"last_score": values.get("score"), "visits": True, "best": values.get("score")}
+    return {"entity_id": entity_id, **head, **empty, **visit, **values}
 
 
 def table(rows: Sequence[Mapping[str, object]], of: fs.FeatureView = ACTIVITY) -> pa.Table:
@@ -62,3 +86,30 @@ def table(rows: Sequence[Mapping[str, object]], of: fs.FeatureView = ACTIVITY) -
     ]
     fields: list[Any] = [*head, *((column.name, arrow_type(column.dtype)) for column in of.columns)]
     return pa.Table.from_pylist([dict(one) for one in rows], schema=pa.schema(fields))
+
+
+def append(database: EmbeddedDatabase, of: fs.FeatureView, rows: pa.Table) -> tuple[int, ...]:
+    """Log rows of a view as one batch; returns its commit_seq."""
+    database.ensure(schema_job(fs.Project((of,))))
+    known = database.query_arrow("SELECT count(*) AS lines FROM applied")["lines"][0].as_py()
+    line = LedgerLine(
+        batch_id=f"events/{known}",
+        target=of.target,
+        code_digest=of.digest,
+        rows_in=rows.num_rows,
+        logged=rows.num_rows,
+        filtered=0,
+        quarantined=0,
+    )
+    numbered = rows.append_column("line", pa.repeat(pa.scalar(0, pa.int32()), rows.num_rows))
+    types = {name: ARROW_TYPES[dtype] for name, dtype in QUARANTINE.items()} | {"line": pa.int32()}
+    nothing = pa.schema(types).empty_table()
+    return tuple(database.append(AppendJob(line.batch_id, of.target, (line,), numbered, nothing)).commit_seqs)
+
+
+def tiles_of(of: fs.FeatureView, rows: pa.Table) -> pa.Table:
+    """The tiles of a log that holds these rows alone."""
+    database = EmbeddedDatabase()
+    tiles = pa.concat_tables(touched_tiles(database, of, rows, append(database, of, rows)))
+    database.close()
+    return tiles

@@ -36,4 +36,5 @@ def test_features_of_a_view_stand_together_behind_its_order() -> None:
     second = view(version=2)
     plan = plan_read(Keys(), "user", [ACTIVITY["score"], second["clicks"], ACTIVITY["city"]])
     assert plan.fields == (b"!activity@1", b"score@1", b"city@1", b"!activity@2", b"clicks@2")
-    assert plan.frames(["a"]).startswith(b"*7\r\n$5\r\nHMGET\r\n$11\r\nfs:{user:a}\r\n$11\r\n!activity@1\r\n")
+    [command] = plan.commands("a")
+    assert command.startswith(b"*7\r\n$5\r\nHMGET\r\n$11\r\nfs:{user:a}\r\n$11\r\n!activity@1\r\n")

@@ -1,0 +1,133 @@
+"""Tiles from the log: what an entity's inputs of one hop come to, as of one snapshot.
+
+A tile is always made anew from all of its rows. To add what is new to a stored tile would count it twice when a run is
+repeated; a tile made from a snapshot may be written any number of times, and the later snapshot is the better one.
+
+Columns: hop_us, entity_id, k (the tile), newest_us (event_timestamp of the newest input), commit_seq (of the snapshot),
+and per aggregation one with its name: how many inputs for a count, else their fold, NULL without any. A mean, whose
+fold is the sum, has <name>:count as well.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+
+import pyarrow as pa
+
+from featurestore.database.client import Database
+from featurestore.database.reads import Value
+from featurestore.definitions.feature import Aggregation
+from featurestore.definitions.rings import Ring
+from featurestore.definitions.view import FeatureView
+from featurestore.landing.batch import from_micros
+from featurestore.offline.tables import log_relation
+from featurestore.order import HEAD, ORDER_COLUMNS
+from featurestore.windows import tile_sql
+
+_PART_TILES = 200_000  # about so many in one answer of the database service
+_ORDER = ", ".join(ORDER_COLUMNS)
+
+# The rows that tiles are made of: `r`, and which of them are `fresh`: a tile with such a row is wanted.
+_TOUCHED = """
+    WITH touched AS MATERIALIZED (
+        SELECT DISTINCT entity_id FROM {log} WHERE commit_seq IN $commit_seqs AND {part}
+    ), r AS MATERIALIZED (
+        SELECT {columns}, commit_seq IN $commit_seqs AS fresh FROM {log} SEMI JOIN touched USING (entity_id)
+        WHERE {within}
+    )
+"""
+_RECENT = "WITH r AS MATERIALIZED (SELECT {columns}, true AS fresh FROM {log} WHERE {within} AND {which} AND {part})"
+
+# Which rows: all of the tiles that fresh ones can be in, or all of the tiles that a read can reach.
+_AROUND = (
+    "event_timestamp > $first::TIMESTAMP - to_microseconds({hop_us}) "
+    "AND event_timestamp <= $last::TIMESTAMP + to_microseconds({hop_us})"
+)
+_REACHED = (
+    "event_timestamp > time_bucket("
+    "to_microseconds({hop_us}), $now::TIMESTAMP - to_microseconds({reach_us}), TIMESTAMP '1970-01-01')"
+)
+
+
+def touched_tiles(
+    database: Database, view: FeatureView, rows: pa.Table, commit_seqs: Sequence[int]
+) -> Iterator[pa.Table]:
+    """The tiles in which the rows of some ledger lines lie, all of their rows taken in; in one or more parts.
+
+    `rows` are these rows, for their number and their times; what a tile is made of is what the log has.
+    """
+    if not view.rings or not rows.num_rows:
+        return
+    times_us = rows["event_timestamp"].cast(pa.int64()).to_numpy()
+    first, last = from_micros(int(times_us.min())), from_micros(int(times_us.max()))
+    bounds = {"commit_seqs": list(commit_seqs), "first": first, "last": last}
+    yield from _in_parts(database, view, _TOUCHED, _AROUND, bounds, rows.num_rows)
+
+
+def recent_tiles(
+    database: Database, view: FeatureView, *, now: datetime, entity_ids: Sequence[str] | None = None
+) -> Iterator[pa.Table]:
+    """Every tile that a read at `now` or later can reach, of all entities or of those named; in one or more parts."""
+    if not view.rings:
+        return
+    if entity_ids is not None:
+        sql = _RECENT.replace("{which}", "entity_id IN $entity_ids")
+        yield from _in_parts(database, view, sql, _REACHED, {"now": now, "entity_ids": list(entity_ids)}, 0)
+        return
+    reached = _within(_REACHED, view.rings)
+    counted = database.query_arrow(f"SELECT count(*) AS rows FROM {log_relation(view)} WHERE {reached}", {"now": now})
+    sql = _RECENT.replace("{which}", "true")
+    yield from _in_parts(database, view, sql, _REACHED, {"now": now}, int(counted["rows"][0].as_py()))
+
+
+def _in_parts(
+    database: Database, view: FeatureView, rows_sql: str, within: str, bounds: Mapping[str, Value], rows: int
+) -> Iterator[pa.Table]:
+    """Parts are made of different entities, each from a snapshot of its own, which is all that its tiles need."""
+    parts = max(1, -(-rows * len(view.rings) // _PART_TILES))
+    kept = dict.fromkeys(one.name for ring in view.rings for one in ring.aggregations)
+    sql = rows_sql.format(
+        log=log_relation(view),
+        columns=", ".join([*HEAD, *(f'"{name}"' for name in kept)]),
+        within=_within(within, view.rings),
+        part="md5_number_lower(entity_id) % $parts = $part" if parts > 1 else "true",
+    )
+    sql += " UNION ALL BY NAME ".join(_tiles_sql(ring, _within(within, [ring])) for ring in view.rings)
+    for part in range(parts):
+        yield database.query_arrow(sql, {**bounds, **({"parts": parts, "part": part} if parts > 1 else {})})
+
+
+def _within(condition: str, rings: Sequence[Ring]) -> str:
+    """The condition for all of the rings; their hops divide one another."""
+    hop_us, reach_us = max(ring.hop_us for ring in rings), max(ring.hop_us * ring.slots for ring in rings)
+    return condition.format(hop_us=hop_us, reach_us=reach_us)
+
+
+def _tiles_sql(ring: Ring, within: str) -> str:
+    """The wanted tiles of one ring; of those that would take the same slot, only the newest would stay."""
+    counted = " OR ".join(f'"{declared.name}" IS NOT NULL' for declared in ring.aggregations)
+    folds = ", ".join(fold for declared in ring.aggregations for fold in _folds(declared))
+    return (
+        f"SELECT {ring.hop_us} AS hop_us, entity_id, {tile_sql('event_timestamp', ring.hop_us)} AS k, "
+        "epoch_us(max(event_timestamp)) AS newest_us, (SELECT max(commit_seq) FROM applied) AS commit_seq, "
+        f"{folds} FROM r WHERE {within} AND ({counted}) GROUP BY entity_id, k HAVING bool_or(fresh) "
+        f"QUALIFY k > max(k) OVER (PARTITION BY entity_id) - {ring.slots}"
+    )
+
+
+def _folds(declared: Aggregation) -> list[str]:
+    column = f'"{declared.name}"'
+    match declared.function:
+        case "count":
+            return [f"count({column}) AS {column}"]
+        case "sum" if declared.dtype is int:
+            return [f"sum({column}) AS {column}"]  # exact, so in any order
+        case "sum":
+            return [f"sum({column} ORDER BY {_ORDER}) AS {column}"]
+        case "mean":
+            sum_of = f"sum(CAST({column} AS DOUBLE) ORDER BY {_ORDER})"
+            return [f"{sum_of} AS {column}", f'count({column}) AS "{declared.name}:count"']
+        case "min" | "max":
+            plain = f"{column} + 0.0" if declared.dtype is float else column  # -0.0 and 0.0 are one value
+            return [f"{declared.function}({plain}) AS {column}"]
+        case "first" | "last":
+            return [f"{declared.function}({column} ORDER BY {_ORDER}) FILTER ({column} IS NOT NULL) AS {column}"]
