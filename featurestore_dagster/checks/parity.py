@@ -27,7 +27,7 @@ def parity_checks(project: Project, keys: Keys = PLAIN) -> list[Check]:
         Check(
             name="parity",
             key=keys.online(name),
-            description=f"Online values of {SAMPLE} recently updated entities are those of the log: newest rows, windows.",
+            description=f"Online values of {SAMPLE} recently updated entities are the log's: newest rows, windows.",
             advice="Materialize online/rebuild; if it comes back, something else writes to this Redis.",
             versions=versions,
             examine=examine,

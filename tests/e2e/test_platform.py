@@ -17,6 +17,7 @@ import psutil
 import pytest
 import redis
 
+from featurestore.definitions.view import FeatureView
 from featurestore.landing.zone import LandingZone
 from featurestore.online.redis_store import RedisOnlineStore
 from featurestore.settings import GeneratorSettings
@@ -26,6 +27,7 @@ from featurestore_dagster.features.user import CREDIT_PROFILE, USER_ACTIVITY
 from ingest.client import upload
 from ingest.generator.ledger import Sent, read_ledger
 from tests.e2e.platform import TREE, Platform, cpu_seconds, wait_until
+from tests.windows import differing
 
 pytestmark = [pytest.mark.e2e, pytest.mark.services, pytest.mark.timeout(600)]
 
@@ -137,7 +139,7 @@ def test_1_data_flows_and_adds_up(platform: Platform, tmp_path: Path) -> None:
 def test_2_online_equals_the_newest_row_of_every_user(platform: Platform) -> None:
     with connect(PROJECT, platform.settings) as store:
         for view, table in ((CREDIT_PROFILE, "log.credit_profile_v1"), (USER_ACTIVITY, "log.user_activity_v1")):
-            names = [feature.name for feature in view.online_features]
+            names = [feature.name for feature in view.online_row_features]
             newest = platform.sql(
                 f"SELECT entity_id, {', '.join(names)} FROM {table} QUALIFY row_number() OVER (PARTITION BY entity_id "
                 "ORDER BY event_timestamp DESC, created_at DESC, sequence DESC, tie DESC) = 1"
@@ -150,13 +152,26 @@ def test_2_online_equals_the_newest_row_of_every_user(platform: Platform) -> Non
         assert (twice["debt_to_income_ratio"].value, twice["age_years"].value) == (0.9, 41)
 
 
-def online_values(store: Store, view: object, newest: list[dict[str, object]]) -> list[dict[str, object]]:
+def online_values(store: Store, view: FeatureView, newest: list[dict[str, object]]) -> list[dict[str, object]]:
     ids = [row["entity_id"] for row in newest]
-    rows = store.online({"user_id": ids}, [view])  # type: ignore[list-item]
+    rows = store.online({"user_id": ids}, [view[feature.name] for feature in view.online_row_features])
     return [
         {"entity_id": one, **{name: value.value for name, value in row.items()}}
         for one, row in zip(ids, rows, strict=True)
     ]
+
+
+def test_2_online_windows_are_those_of_a_training_set(platform: Platform) -> None:
+    users = [row["entity_id"] for row in platform.sql("SELECT DISTINCT entity_id FROM log.user_activity_v1")]
+    with connect(PROJECT, platform.settings) as store:
+
+        def differ() -> list[str]:
+            now = datetime.now(UTC)
+            return list(differing(store, USER_ACTIVITY, users, [now, now + timedelta(minutes=7, seconds=3)]))
+
+        wait_until(lambda: not differ(), 60, "windows online = offline", platform)
+        counts = [row["clicks_7d"].value for row in store.online({"user_id": users}, [USER_ACTIVITY])]
+    assert sum(counts) == platform.sql("SELECT count(clicks) AS n FROM log.user_activity_v1")[0]["n"] > EVENTS / 10
 
 
 def test_3_the_hours_assets_are_materialized_by_runs_of_sensors(platform: Platform) -> None:

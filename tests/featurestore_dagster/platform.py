@@ -7,7 +7,7 @@ import dagster as dg
 from dagster._core.test_utils import freeze_time
 
 from featurestore.definitions.entity import Entity
-from featurestore.definitions.feature import Feature
+from featurestore.definitions.feature import Aggregation, Feature
 from featurestore.definitions.project import Project
 from featurestore.definitions.source import KafkaSource
 from featurestore.definitions.view import FeatureView
@@ -24,7 +24,12 @@ from featurestore_dagster.testing import land, memory_services
 
 USER = Entity("user", key="user_id")
 CLICKS = KafkaSource("clicks", timestamp="at", schema={"user_id": int, "page": str})
-LAST = FeatureView("last_click", USER, CLICKS, [Feature("page", str, online=True)])
+LAST = FeatureView(
+    "last_click",
+    USER,
+    CLICKS,
+    [Feature("page", str, online=True), Aggregation("clicks", "count", windows=("1h",), online=True)],
+)
 PROJECT = Project((LAST,))
 SETTINGS = DagsterSettings(lanes=2, run_interval_s=10)
 

@@ -35,6 +35,7 @@ from featurestore.online.values import PutCounts
 from featurestore.store import Store
 from featurestore.transform.rows import feature_rows
 from featurestore.windows import Window
+from tests.windows import differing
 
 SECOND = 1_000_000
 START_US = int(datetime(2026, 5, 4, 12, tzinfo=UTC).timestamp()) * SECOND
@@ -239,20 +240,9 @@ class History:
 
     def mismatches(self) -> Iterator[str]:
         """Where an online read differs from a training set at the time it answers for."""
+        times = [from_micros(self.now_us + step * SECOND // 2) for step in range(-2, 2 * LONGEST_S + 20, 3)]
         store = Store(self.project, self.database, self.online.store)
-        names, users = self.view.windows.keys(), ["a", "b"]
-        read: list[tuple[str, datetime, str, object]] = []  # user, the time that is answered for, feature, value
-        for step in range(-2, 2 * LONGEST_S + 20, 3):
-            now = from_micros(self.now_us + step * SECOND // 2)
-            for user, row in zip(users, store.online({"user_id": users}, [self.view], now=now), strict=True):
-                read += [(user, max(now, v.event_timestamp or now), name, v.value) for name, v in row.items()]
-        spine = sorted({(user, time) for user, time, _, _ in read})
-        table = pa.table({"user_id": [user for user, _ in spine], "event_timestamp": [time for _, time in spine]})
-        made = store.training_set(table, [self.view[name] for name in names]).table
-        truth = dict(zip(spine, made.to_pylist(), strict=True))
-        for user, time, name, value in read:
-            if repr(value) != repr(truth[user, time][name]):
-                yield f"seed {self.seed}, {user} at {time}: {name} {value!r} is {truth[user, time][name]!r}"
+        yield from (f"seed {self.seed}, {one}" for one in differing(store, self.view, ["a", "b"], times))
 
 
 def mismatches(histories: int, where: Callable[[], Emptied], of: type[History] = History) -> Iterator[str]:

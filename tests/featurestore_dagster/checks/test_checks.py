@@ -109,6 +109,14 @@ def test_parity_sees_an_online_value_that_is_not_the_logs(platform: Platform) ->
     assert "e.g. 0" in (look(platform, PARITY).description or "")
 
 
+def test_parity_sees_a_window_that_is_not_the_logs(platform: Platform) -> None:
+    platform.land("a", "b")
+    platform.settle()
+    assert look(platform, PARITY).passed
+    spoil(platform, "UPDATE log.last_click_v1 SET clicks = NULL WHERE entity_id = '1'")
+    assert "1 of 2 entities differ, e.g. 1" in (look(platform, PARITY).description or "")
+
+
 def test_they_can_be_run_by_hand(platform: Platform, instance: dg.DagsterInstance) -> None:
     platform.land("a")
     platform.settle()

@@ -39,8 +39,8 @@ def test_an_emptied_store_is_rebuilt(lost: Platform) -> None:
     assert job.execute_in_process(instance=lost.instance, run_config=dict(request.run_config)).success
     online = lost.resources["online"]
     assert isinstance(online, MemoryOnlineStore)
-    rows = online.read("user", ["0", "1"], [LAST["page"]], lost.now)
-    assert [row["page"].value for row in rows] == ["c", "C"]
+    rows = online.read("user", ["0", "1"], [LAST["page"], LAST["clicks_1h"]], lost.now)
+    assert [(row["page"].value, row["clicks_1h"].value) for row in rows] == [("c", 3), ("C", 3)]
     assert isinstance(tick(lost), dg.SkipReason)
     assert lost.tick() == []
 
