@@ -423,3 +423,13 @@ def test_the_choice_of_a_restored_database_counts_however_old_it_is(store: Onlin
     store.activate([Activation("activity", 2, 900, "before")])
     store.activate([Activation("activity", 1, 3, "restored")])
     assert store.active() == {"activity": 1}
+
+
+def test_a_version_that_is_forgotten_leaves_nothing(store: OnlineStore) -> None:
+    visits(store, -5, snapshot=LINE)
+    put(store, order(), 1.0)
+    store.forget("user", "visits", 1, [feature.name for feature in VISITS.all_features])
+    assert visits(store) == {"visits_24s": 0, "visits_2m": 0, "best_2m": None}
+    assert LINE not in store.pushed(VISITS)
+    assert list(store.stored(VISITS)) in ([], [[]])
+    assert score(store) == 1.0
