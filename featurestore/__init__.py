@@ -7,6 +7,7 @@ from featurestore.definitions.entity import Entity
 from featurestore.definitions.feature import Aggregation, Feature
 from featurestore.definitions.model import Model
 from featurestore.definitions.project import Project
+from featurestore.definitions.query import Query
 from featurestore.definitions.source import AssetSource, KafkaSource, UploadSource
 from featurestore.definitions.view import DerivedView, Expectation, FeatureView
 from featurestore.errors import DefinitionError, FeatureStoreError, TerminalError, TransientError
@@ -27,6 +28,7 @@ __all__ = [
     "KafkaSource",
     "Model",
     "Project",
+    "Query",
     "TerminalError",
     "TransientError",
     "UploadSource",

@@ -107,6 +107,7 @@ class DatabaseSettings:
     read_rows: int = 1_000_000
     read_bytes: int = 256 * 2**20
     memory: str = "2GB"
+    sql_token: str = field(default="", repr=False)  # who asks SQL of their own must show it; empty = none asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +233,11 @@ class Settings:
     def registered_file(self) -> Path:
         """What the database service notes of the registered views, for code that is loaded without a connection."""
         return self.data_dir / "database" / "registered.json"
+
+    @property
+    def raw_dir(self) -> Path:
+        """What the relations `raw.<source>` need beside the landed files."""
+        return self.data_dir / "database" / "raw"
 
     @property
     def dagster_home(self) -> Path:

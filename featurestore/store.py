@@ -10,6 +10,7 @@ from featurestore.database.client import Database, QueueDatabase
 from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.model import Model
 from featurestore.definitions.project import Project
+from featurestore.definitions.query import Query
 from featurestore.definitions.view import View
 from featurestore.offline.snapshot import Progress
 from featurestore.online.reads import OnlineReads, ReadPlanner
@@ -125,8 +126,8 @@ class Store:
         rows = self.online(keys, model.expected_features, now=now)
         return [[row[one.name].value for one in model.expected_features] for row in rows]
 
-    def query(self, sql: str, params: Mapping[str, Value] | None = None, *, into: type[Row]) -> list[Row]:
-        """Run read-only SQL and build `into`, a dataclass with fields named like the columns, from each row.
+    def query(self, sql: str | Query, params: Mapping[str, Value] | None = None, *, into: type[Row]) -> list[Row]:
+        """Run read-only SQL, or a declared query, and build `into` from each row: a dataclass, the columns its fields.
 
         Raises:
             QueryError: the database refused or failed it; the message is the reason.

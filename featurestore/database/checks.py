@@ -69,7 +69,7 @@ def _cast(column: pa.ChunkedArray, dtype: str, where: str) -> pa.ChunkedArray:
     try:
         return column.cast(wanted)
     except pa.ArrowInvalid as error:
-        raise JobRefusedError(f"{where} cannot be {dtype}: {error}") from error
+        raise JobRefusedError(f"{where} is {column.type} with values that {dtype} does not hold") from error
 
 
 def _same_kind(found: pa.DataType, dtype: str) -> bool:

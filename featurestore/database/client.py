@@ -15,6 +15,7 @@ from featurestore.database.jobs import REPLY, AppendJob, AppendReply, CatalogueJ
 from featurestore.database.queues import Queues, connect, redis_errors
 from featurestore.database.reads import ReadRequest, Value, params_to_wire, table_of
 from featurestore.database.rows import build
+from featurestore.definitions.query import Query
 from featurestore.errors import DatabaseBusyError, JobRefusedError
 from featurestore.settings import Settings
 
@@ -55,8 +56,10 @@ class Database(Protocol):
         """
         ...
 
-    def query(self, sql: str, params: Mapping[str, Value] | None = None, *, into: type[Row]) -> list[Row]:
+    def query(self, sql: str | Query, params: Mapping[str, Value] | None = None, *, into: type[Row]) -> list[Row]:
         """Run one SELECT and build `into`, a dataclass with fields named like the columns, from each row.
+
+        It is SQL, or a query that the project declares.
 
         Raises:
             QueryError: the statement was refused or failed, or its columns are not the fields of `into`.
@@ -64,7 +67,7 @@ class Database(Protocol):
         """
         ...
 
-    def query_arrow(self, sql: str, params: Mapping[str, Value] | None = None) -> pa.Table:
+    def query_arrow(self, sql: str | Query, params: Mapping[str, Value] | None = None) -> pa.Table:
         """Run one SELECT; times are as in the log, UTC without a zone. Raises as `query` does."""
         ...
 
@@ -82,11 +85,13 @@ class QueueDatabase:
         timeout_s: float = 30.0,
         queue_jobs: int = 10_000,
         jobs_dir: Path | None = None,
+        sql_token: str = "",
     ) -> None:
         """`jobs_dir`: the service's, where large jobs leave their rows; None on a machine that does not share it."""
         self._client = connect(redis_url, wait_s=timeout_s)
         self._queues = Queues(namespace)
         self._timeout_s, self._queue_jobs = timeout_s, queue_jobs
+        self._sql_token = sql_token
         self._files = JobFiles(jobs_dir) if jobs_dir else None
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}"  # whom the service is fair to
         self._closed = threading.Event()
@@ -100,6 +105,7 @@ class QueueDatabase:
             timeout_s=settings.database.read_timeout_s,
             queue_jobs=settings.database.queue_jobs,
             jobs_dir=settings.jobs_dir,
+            sql_token=settings.database.sql_token,
         )
 
     def append(self, job: AppendJob) -> AppendReply:
@@ -114,14 +120,15 @@ class QueueDatabase:
         """As `Database.move`."""
         self._send(job).appended()
 
-    def query(self, sql: str, params: Mapping[str, Value] | None = None, *, into: type[Row]) -> list[Row]:
+    def query(self, sql: str | Query, params: Mapping[str, Value] | None = None, *, into: type[Row]) -> list[Row]:
         """As `Database.query`."""
         return build(self.query_arrow(sql, params), into)
 
-    def query_arrow(self, sql: str, params: Mapping[str, Value] | None = None) -> pa.Table:
+    def query_arrow(self, sql: str | Query, params: Mapping[str, Value] | None = None) -> pa.Table:
         """As `Database.query_arrow`."""
+        what = {"name": sql.name} if isinstance(sql, Query) else {"query": sql, "token": self._sql_token}
         request = ReadRequest(
-            query=sql,
+            **what,
             params=params_to_wire(params),
             response_key=self._reply_key(),
             format="arrow",

@@ -13,6 +13,7 @@ from featurestore.database.jobs import AppendJob, AppendReply, CatalogueJob, Mov
 from featurestore.database.reads import Value
 from featurestore.database.rows import build
 from featurestore.database.writer import Writer
+from featurestore.definitions.query import Query
 
 Row = TypeVar("Row")
 
@@ -44,14 +45,14 @@ class EmbeddedDatabase:
         with self._writing:
             self._writer.commit([job])[0].appended()
 
-    def query(self, sql: str, params: Mapping[str, Value] | None = None, *, into: type[Row]) -> list[Row]:
+    def query(self, sql: str | Query, params: Mapping[str, Value] | None = None, *, into: type[Row]) -> list[Row]:
         """As `Database.query`."""
         return build(self.query_arrow(sql, params), into)
 
-    def query_arrow(self, sql: str, params: Mapping[str, Value] | None = None) -> pa.Table:
+    def query_arrow(self, sql: str | Query, params: Mapping[str, Value] | None = None) -> pa.Table:
         """As `Database.query_arrow`."""
         with reading(self._root) as cursor:
-            return self._guard.read(cursor, sql, params)
+            return self._guard.read(cursor, sql.sql if isinstance(sql, Query) else sql, params)
 
     def close(self) -> None:
         self._root.close()

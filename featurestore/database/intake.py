@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import msgspec
 import redis
 
+from featurestore.database.feature_jobs import FeatureJob
 from featurestore.database.job_files import JobFiles
-from featurestore.database.jobs import HEADER, KIND, REPLY, Job, JobReply, decode, job_id_of
+from featurestore.database.jobs import HEADER, KIND, AppendJob, Job, JobReply, decode, job_id_of, reply_key_of
 from featurestore.database.queues import REPLY_TTL_S, Queues
 from featurestore.errors import JobRefusedError, TransientError
 from featurestore.settings import DatabaseSettings
@@ -23,6 +25,7 @@ log = logging.getLogger(__name__)
 GROUP = CONSUMER = "database"  # one consumer: whoever holds the database file
 BLOCK_MS = 1000
 _READ_ENTRIES = 8  # at a time; bounds how far the bytes of a group may be exceeded
+_LANDING_ROWS = 1_000
 _MAX_ATTEMPTS = 5  # a job that ended the process so often is given up
 _DEAD_ENTRIES = 10_000
 _DEAD_BYTES = 65_536  # of a header; rows are not kept, they are in the landing zone
@@ -34,7 +37,7 @@ class Delivery:
 
     entry_id: bytes
     fields: Mapping[bytes, bytes]
-    job: Job | None
+    job: Job | FeatureJob | None
     reason: str = ""
     retry: bool = False  # the reason passes by itself
     size: int = 0
@@ -77,13 +80,13 @@ class Intake:
         """Reply, and take the jobs off the stream, in one step; returns how many jobs are left on it."""
         pipe = self._client.pipeline(transaction=True)
         for delivery, reply in zip(deliveries, replies, strict=True):
-            key = delivery.fields.get(REPLY, b"")
+            key = reply_key_of(delivery.fields)
             if key.startswith(self._queues.replies.encode()):
                 pipe.rpush(key, reply.to_json())
                 pipe.expire(key, REPLY_TTL_S)
             if reply.error:
-                header = delivery.fields.get(HEADER, b"")[:_DEAD_BYTES]
-                kind = delivery.fields.get(KIND, b"")
+                header = delivery.fields.get(HEADER, b"")[:_DEAD_BYTES] or msgspec.json.encode({"job_id": reply.job_id})
+                kind = delivery.fields.get(KIND, b"features")
                 dead: dict[Any, Any] = {KIND: kind, HEADER: header, b"error": reply.error.encode()}
                 pipe.xadd(self._queues.dead, dead, maxlen=_DEAD_ENTRIES, approximate=True)
         ids = [delivery.entry_id for delivery in deliveries]
@@ -108,7 +111,7 @@ class Intake:
                 raise
 
     def _full(self, deliveries: Sequence[Delivery]) -> bool:
-        rows = sum(sum(line.logged for line in getattr(one.job, "lines", ())) for one in deliveries)
+        rows = sum(_rows(one.job) for one in deliveries)
         return rows >= self._settings.group_rows or sum(one.size for one in deliveries) >= self._settings.group_bytes
 
     def _new(self, block_ms: int | None) -> list[Delivery]:
@@ -151,6 +154,13 @@ class Intake:
         except (JobRefusedError, TransientError) as error:
             log.warning("entry %s refused: %s", entry_id.decode(), error)
             return Delivery(entry_id, fields, None, str(error), retry=isinstance(error, TransientError))
+
+
+def _rows(job: Job | FeatureJob | None) -> int:
+    """What a job is worth in a group; landing a job of its own takes as long as logging many rows."""
+    if isinstance(job, AppendJob):
+        return sum(line.logged for line in job.lines)
+    return _LANDING_ROWS if isinstance(job, FeatureJob) else 0
 
 
 def refusal(delivery: Delivery) -> JobReply:

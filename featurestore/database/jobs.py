@@ -2,7 +2,7 @@
 
 A stream entry has the fields `kind`, `header` (JSON), `reply` (the key that gets the reply) and, for an append, `rows`
 and `quarantined` (Arrow IPC streams; instead of a large one `rows_file` or `quarantined_file`, see job_files). A reply
-is JSON. There is no SQL in a job.
+is JSON. There is no SQL in a job. Values of features have a form of their own, see feature_jobs.
 """
 
 import re
@@ -15,6 +15,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.ipc as ipc
 
+from featurestore.database import feature_jobs
+from featurestore.database.feature_jobs import JSON, FeatureJob
 from featurestore.definitions.names import check_name
 from featurestore.errors import DefinitionError, JobRefusedError, TransientError
 
@@ -194,12 +196,15 @@ class JobReply:
     job_id: str
     commit_seqs: tuple[int, ...] = ()
     skipped: tuple[bool, ...] = ()
+    batch_ids: tuple[str, ...] = ()  # of a feature job: what was landed
     error: str = ""
     retry: bool = False
 
     def to_json(self) -> bytes:
         if self.error:
             return msgspec.json.encode({"job_id": self.job_id, "error": self.error, "retry": self.retry})
+        if self.batch_ids:
+            return msgspec.json.encode({"job_id": self.job_id, "batch_ids": self.batch_ids})
         return msgspec.json.encode({"job_id": self.job_id, "commit_seqs": self.commit_seqs, "skipped": self.skipped})
 
     @classmethod
@@ -233,27 +238,38 @@ def encode(job: Job, to_file: Callable[[pa.Table], str] | None = None) -> dict[b
     }
 
 
-def decode(fields: Mapping[bytes, bytes]) -> Job:
+def decode(fields: Mapping[bytes, bytes]) -> Job | FeatureJob:
     """Build the job of a stream entry.
 
     Raises:
         JobRefusedError: a field is missing or is not what it should be; the message names it.
     """
+    if JSON in fields:
+        return feature_jobs.from_json(fields[JSON])
     kind = fields.get(KIND, b"").decode(errors="replace")
     if kind in _WITHOUT_ROWS:
         return _header(fields, _WITHOUT_ROWS[kind])
+    if kind == FeatureJob.kind:
+        return feature_jobs.from_table(job_id_of(fields), _table(fields, ROWS))
     if kind != AppendJob.kind:
-        raise JobRefusedError(f"kind {kind!r} is not one of append, {', '.join(_WITHOUT_ROWS)}")
+        raise JobRefusedError(f"kind {kind!r} is not one of append, features, {', '.join(_WITHOUT_ROWS)}")
     header = _header(fields, _AppendHeader)
     return AppendJob(header.job_id, header.target, header.lines, _table(fields, ROWS), _table(fields, QUARANTINED))
 
 
 def job_id_of(fields: Mapping[bytes, bytes]) -> str:
     """The job's own name as far as the header can be read; for replies to jobs that cannot be decoded."""
+    if JSON in fields:
+        return feature_jobs.routing(fields[JSON])[0]
     try:
         return str(msgspec.json.decode(fields.get(HEADER, b"{}"), type=dict[str, object]).get("job_id", ""))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
+
+
+def reply_key_of(fields: Mapping[bytes, bytes]) -> bytes:
+    """The key that the client named for the reply; whether it may be used is another matter."""
+    return feature_jobs.routing(fields[JSON])[1].encode() if JSON in fields else fields.get(REPLY, b"")
 
 
 def to_ipc(table: pa.Table) -> bytes:

@@ -2,8 +2,10 @@
 
 import logging
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from hmac import compare_digest
 from time import monotonic
 from typing import cast
 
@@ -14,6 +16,7 @@ from featurestore.database.guard import Caps, Guard, reading
 from featurestore.database.lanes import Alarms, FairQueue, Seats, deadline
 from featurestore.database.metrics import DatabaseMetrics
 from featurestore.database.queues import REPLY_TTL_S, Queues, connect, redis_errors
+from featurestore.database.raw import RawRelations
 from featurestore.database.reads import ReadRequest, data_reply, error_reply, params_from_wire, response_key_of
 from featurestore.errors import QueryError, TransientError
 from featurestore.settings import DatabaseSettings
@@ -46,10 +49,14 @@ class Readers:
         queues: Queues,
         settings: DatabaseSettings,
         metrics: DatabaseMetrics,
+        named: Mapping[str, str],
+        raw: RawRelations,
     ) -> None:
+        """`named`: the SQL of the declared queries."""
         self._root = connection.cursor()  # never busy itself, so a fresh cursor of it is never waited for
         self._client = connect(url, wait_s=_POLL_S)
         self._queues, self._settings, self._metrics = queues, settings, metrics
+        self._named, self._raw = named, raw
         self._guard = Guard(Caps(settings.read_rows, settings.read_bytes))
         self._admitted: FairQueue[_Admitted] = FairQueue()
         self._places = threading.Semaphore(settings.admitted_reads)
@@ -146,13 +153,27 @@ class Readers:
             return self._reply(key, "late", error_reply("the query was not reached in time; try again"))
         with reading(self._root) as cursor, deadline(self._alarms, cursor, left_s) as limit:
             try:
-                table = self._guard.read(cursor, request.query, params_from_wire(request.params))
+                sql = self._sql(request)
+                self._raw.prepare(cursor, sql)
+                table = self._guard.read(cursor, sql, params_from_wire(request.params))
+                reply = data_reply(table, request.format)
+            except MemoryError:
+                return self._reply(key, "refused", error_reply("out of memory: the result is too large; ask for less"))
             except QueryError as error:
                 if limit.passed:
                     waited_s = monotonic() - admitted.at
                     return self._reply(key, "late", error_reply(f"the query was stopped after {waited_s:.1f} s"))
                 return self._reply(key, "refused", error_reply(str(error)))
-            return self._reply(key, "done", data_reply(table, request.format))
+            return self._reply(key, "done", reply)
+
+    def _sql(self, request: ReadRequest) -> str:
+        if request.name:
+            if request.name not in self._named:
+                raise QueryError(f"there is no query {request.name!r}; declared are {', '.join(self._named) or 'none'}")
+            return self._named[request.name]
+        if not compare_digest(request.token.encode(), self._settings.sql_token.encode()):
+            raise QueryError("SQL of your own is not taken here without the token; ask a declared query by its name")
+        return request.query
 
     def _reply(self, key: str, outcome: str, reply: bytes) -> str:
         pipe = self._client.pipeline(transaction=False)

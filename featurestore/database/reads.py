@@ -1,9 +1,9 @@
 """Read requests and their replies: plain values, and their form on the wire.
 
-A request is JSON: {"query", "params", "response_key", "format": "json" | "arrow", "client", "timeout_s"}; only the
-query and the response key must be there. Parameters are JSON values, {"timestamp": "2026-01-31T12:00:00Z"} or
-{"base64": "…"}, by name ($name) or as a list (?). A reply is an Arrow IPC stream or {"data": [{…}, …]}; a failure is
-always {"error": "…"}.
+A request is JSON: {"query" or "name", "params", "response_key", "format": "json" | "arrow", "client", "timeout_s",
+"token"}; only the SQL, or the name of a declared query, and the response key must be there. Parameters are JSON values,
+{"timestamp": "2026-01-31T12:00:00Z"} or {"base64": "…"}, by name ($name) or as a list (?). A reply is an Arrow IPC
+stream or {"data": [{…}, …]}; a failure is always {"error": "…"}.
 """
 
 import base64
@@ -29,14 +29,20 @@ _encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadRequest:
-    """A query and where its reply goes; `client` is whom to be fair to."""
+    """A query (its SQL, or the name of a declared one) and where its reply goes; `client` is whom to be fair to."""
 
-    query: str
     response_key: str
+    query: str = ""
+    name: str = ""
+    token: str = field(default="", repr=False)  # asked of those who send SQL, where the service has one
     params: dict[str, Any] | list[Any] = field(default_factory=dict[str, Any])
     format: Format = "json"
     client: str = ""
     timeout_s: float = 0.0  # 0 = as long as the service allows
+
+    def __post_init__(self) -> None:
+        if bool(self.query) == bool(self.name):
+            raise ValueError("give either `query` or `name`")
 
     def to_json(self) -> bytes:
         return msgspec.json.encode(self)

@@ -1,31 +1,47 @@
 """The one process that owns the database file: start → step → drain → stop."""
 
 import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
+from types import MappingProxyType
+from typing import Protocol
 
 import duckdb
 from prometheus_client import CollectorRegistry
 
 from featurestore.database.connection import open_database
+from featurestore.database.feature_jobs import FeatureJob
 from featurestore.database.intake import Delivery, Intake, refusal
 from featurestore.database.job_files import JobFiles
 from featurestore.database.jobs import AppendJob, Job, JobReply, SchemaJob
 from featurestore.database.metrics import DatabaseMetrics
 from featurestore.database.queues import Queues, connect, redis_errors
+from featurestore.database.raw import RawRelations, RawSource
 from featurestore.database.readers import Readers
-from featurestore.database.tables import schema_job
 from featurestore.database.writer import Writer
-from featurestore.definitions.project import load_project
 from featurestore.definitions.registered import write_registered
-from featurestore.errors import TransientError
-from featurestore.process.daemon import Daemon, run_until_signalled
+from featurestore.errors import JobRefusedError, TransientError
 from featurestore.process.health import Health
-from featurestore.process.metrics import serve
 from featurestore.settings import Settings
 
 log = logging.getLogger(__name__)
 
 _THREADS = 2
+_LANDING = 4
+
+
+class Door(Protocol):
+    """Lets in the values of features that services send; see ingest.feature_writes.FeatureWrites."""
+
+    def land(self, job: FeatureJob) -> list[str]:
+        """Land all of the job, or nothing; return its batches.
+
+        Raises:
+            JobRefusedError: it cannot be landed.
+            TransientError: not now; the same job may be sent again.
+        """
+        ...
 
 
 class DatabaseService:
@@ -36,15 +52,28 @@ class DatabaseService:
     """
 
     def __init__(
-        self, settings: Settings, *, schema: SchemaJob, health: Health, registry: CollectorRegistry | None = None
+        self,
+        settings: Settings,
+        *,
+        schema: SchemaJob,
+        queries: Mapping[str, str] = MappingProxyType({}),
+        sources: Sequence[RawSource] = (),
+        door: Door,
+        health: Health,
+        registry: CollectorRegistry | None = None,
     ) -> None:
-        self._settings, self._schema, self._health = settings, schema, health
+        self._settings, self._schema, self._door, self._health = settings, schema, door, health
+        self._queries = queries
+        self._raw = RawRelations(sources, directory=settings.raw_dir.absolute(), root=settings.landing_dir.absolute())
         self._queues = Queues(settings.namespace)
         self._metrics = DatabaseMetrics(registry or CollectorRegistry())
         self._client = connect(settings.redis.queues, wait_s=1.0)
         self._intake = Intake(self._client, self._queues, JobFiles(settings.jobs_dir), settings.database)
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._readers: Readers | None = None
+        self._landing = ThreadPoolExecutor(
+            _LANDING, thread_name_prefix="landing"
+        )  # waits for the disk most of the time
 
     def start(self) -> None:
         """Open the database before the first job is read; called again after a TransientError."""
@@ -52,10 +81,17 @@ class DatabaseService:
             self._connection = self._open()
             self._writer = Writer(self._connection, lake_dir=self._settings.lake_dir)
             self._refused = self._register()
+            self._raw.create(self._connection)
         with redis_errors(self._client):
             self._intake.make_group()
         self._readers = Readers(
-            self._connection, self._settings.redis.queues, self._queues, self._settings.database, self._metrics
+            self._connection,
+            self._settings.redis.queues,
+            self._queues,
+            self._settings.database,
+            self._metrics,
+            self._queries,
+            self._raw,
         )
         self._readers.start()
         self._health.ready(self._refused)
@@ -84,6 +120,7 @@ class DatabaseService:
     def stop(self) -> None:
         if self._readers:
             self._readers.stop()
+        self._landing.shutdown()
         if self._connection is not None:
             self._connection.close()
         self._client.close()
@@ -91,7 +128,7 @@ class DatabaseService:
     def _open(self) -> duckdb.DuckDBPyConnection:
         settings = self._settings
         settings.database_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        allowed = (settings.landing_dir, settings.lake_dir)
+        allowed = (settings.landing_dir, settings.lake_dir, settings.raw_dir)
         return open_database(settings.database_file, memory=settings.database.memory, threads=_THREADS, allowed=allowed)
 
     def _register(self) -> str:
@@ -105,16 +142,27 @@ class DatabaseService:
 
     def _do(self, deliveries: list[Delivery]) -> None:
         began = monotonic()
-        done = iter(self._writer.commit([one.job for one in deliveries if one.job is not None]))
-        replies = [refusal(one) if one.job is None else next(done) for one in deliveries]
-        if any(one.job is not None and not isinstance(one.job, AppendJob) for one in deliveries):
+        landed = self._landing.map(self._land, [one.job for one in deliveries if isinstance(one.job, FeatureJob)])
+        done = iter(self._writer.commit([one.job for one in deliveries if isinstance(one.job, Job)]))
+        replies = [
+            refusal(one) if one.job is None else next(landed if isinstance(one.job, FeatureJob) else done)
+            for one in deliveries
+        ]
+        if any(isinstance(one.job, Job) and not isinstance(one.job, AppendJob) for one in deliveries):
             write_registered(self._settings.registered_file, self._writer.registered())
         self._metrics.queue_depth.set(self._intake.settle(deliveries, replies))
         self._metrics.group_jobs.observe(len(deliveries))
         for one, reply in zip(deliveries, replies, strict=True):
             self._count(one.job, reply, monotonic() - began)
 
-    def _count(self, job: Job | None, reply: JobReply, seconds: float) -> None:
+    def _land(self, job: FeatureJob) -> JobReply:
+        try:
+            return JobReply(job.job_id, batch_ids=tuple(self._door.land(job)))
+        except (JobRefusedError, TransientError) as error:
+            log.warning("values of job %s were not landed (%s)", job.job_id, type(error).__name__)
+            return JobReply(job.job_id, error=str(error), retry=isinstance(error, TransientError))
+
+    def _count(self, job: Job | FeatureJob | None, reply: JobReply, seconds: float) -> None:
         if job is None or reply.error:
             self._metrics.jobs["refused"].inc()
             return
@@ -123,12 +171,3 @@ class DatabaseService:
         if isinstance(job, AppendJob):
             new = zip(job.lines, reply.skipped, strict=True)
             self._metrics.rows.inc(sum(line.logged for line, skipped in new if not skipped))
-
-
-def main(settings: Settings) -> int:
-    """Run until signalled; returns the exit code."""
-    health, registry = Health(), CollectorRegistry()
-    schema = schema_job(load_project(settings.project))
-    service = DatabaseService(settings, schema=schema, health=health, registry=registry)
-    with serve(settings.metrics_port, registry, health):
-        return run_until_signalled(Daemon(service, health=health))

@@ -100,7 +100,7 @@ class Writer:
         except duckdb.Error as error:
             _raise_if_fatal(error)
             if len(jobs) == 1:
-                log.warning("job %s for %s failed: %s", jobs[0].job_id, jobs[0].target, error)
+                log.warning("job %s for %s failed: %s", jobs[0].job_id, jobs[0].target, type(error).__name__)
                 retry = isinstance(error, duckdb.OutOfMemoryException)
                 return [JobReply(jobs[0].job_id, error=f"failed: {error}", retry=retry)]
             log.warning("a group of %d jobs failed; doing them singly", len(jobs))

@@ -14,6 +14,7 @@ from featurestore.definitions.entity import Entity
 from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.model import Model
 from featurestore.definitions.names import check_unique
+from featurestore.definitions.query import Query
 from featurestore.definitions.source import Source
 from featurestore.definitions.view import DerivedView, FeatureView, View
 from featurestore.errors import DefinitionError, SettingsError, UnknownFeatureError
@@ -23,23 +24,26 @@ Named = TypeVar("Named", Entity, Source)
 
 @dataclass(frozen=True)
 class Project:
-    """All views and models; sources and entities are reached from the views."""
+    """All views, models and queries; sources and entities are reached from the views."""
 
     views: tuple[View, ...]
     models: tuple[Model, ...] = ()
+    queries: tuple[Query, ...] = ()
 
     @classmethod
     def from_modules(cls, *modules: ModuleType) -> "Project":
-        """Collect the views and models that are module-level names of `modules`."""
+        """Collect the views, models and queries that are module-level names of `modules`."""
         values = [value for module in modules for value in vars(module).values()]
         return cls(
             views=tuple(dict.fromkeys(v for v in values if isinstance(v, FeatureView | DerivedView))),
             models=tuple(dict.fromkeys(v for v in values if isinstance(v, Model))),
+            queries=tuple(dict.fromkeys(v for v in values if isinstance(v, Query))),
         )
 
     def __post_init__(self) -> None:
         check_unique("view", (f"{view.name} v{view.version}" for view in self.views))
         check_unique("model", (model.model_id for model in self.models))
+        check_unique("query", (query.name for query in self.queries))
         check_unique("source", (source.name for source in self.sources))
         check_unique("entity", (entity.name for entity in self.entities))
         self._check_feature_names()

@@ -40,6 +40,11 @@ def replay_chain(origin: Batch) -> str:
     return f"{origin.source}/replay={hash64(origin.batch_id):016x}"
 
 
+def job_chain(source: str, job_id: str) -> str:
+    """The chain of a job's rows: one batch, from 0, so that a job is landed once however often it is sent."""
+    return f"{source}/job={job_id}"
+
+
 def floor(names: Iterable[str]) -> int:
     """Where a chain begins: at the highest of its `<offset>.floor` files; what starts below it is no batch any more."""
     return max((int(match[1]) for match in map(_FLOOR_FILE.fullmatch, names) if match), default=0)
@@ -137,6 +142,10 @@ class LandingZone:
             found = sorted(self._alarms.items())
             return [problem for chain, problem in found if problem and source in {None, chain.partition("/")[0]}]
 
+    def files(self, source: str) -> list[str]:
+        """The paths below the landing root of the files that hold the rows of the visible batches of a source."""
+        return [batch.batch_id for batch in self.batches(source)]
+
     def batch(self, batch_id: str) -> Batch:
         """One batch by its id.
 
@@ -219,7 +228,7 @@ class LandingZone:
             elif name.startswith("gen="):
                 for partition in self.storage.directories(f"{source}/{name}"):
                     self._read_chain(f"{source}/{name}/{partition}")
-            elif name.startswith("replay="):
+            elif name.startswith("replay=") or (name.startswith("job=") and not self._chains.get(f"{source}/{name}")):
                 self._read_chain(f"{source}/{name}")
 
     def _read_chain(self, chain: str) -> None:

@@ -7,19 +7,30 @@ import pyarrow as pa
 
 from featurestore.database.client import Database
 from featurestore.definitions.view import FeatureView
+from featurestore.offline.snapshot import page_rows
 from featurestore.offline.tables import log_relation
 from featurestore.order import HEAD, ORDER_SQL
 
 
 def newest_rows(database: Database, view: FeatureView, *, entity_ids: Sequence[str] | None = None) -> pa.Table:
     """The newest row, by the total order, of each entity (or of those named); the head, then the view's columns."""
+    if entity_ids is not None:
+        return database.query_arrow(_newest(view, "entity_id IN $entity_ids"), {"entity_ids": list(entity_ids)})
+    # In parts, by the hash of the entity, because a reply of the database is bounded.
+    about = f"SELECT approx_count_distinct(entity_id) AS entities FROM {log_relation(view)}"
+    [counted] = database.query(about, into=_Counted)
+    parts = 1 + counted.entities // page_rows(len(view.columns))
+    sql = _newest(view, "md5_number_lower(entity_id) % $parts = $part")
+    tables = [database.query_arrow(sql, {"parts": parts, "part": part}) for part in range(parts)]
+    return pa.concat_tables(tables).sort_by("entity_id")
+
+
+def _newest(view: FeatureView, which: str) -> str:
     columns = ", ".join([*HEAD, *(f'"{column.name}"' for column in view.columns)])
-    which = "" if entity_ids is None else "WHERE entity_id IN $entity_ids"
-    sql = (
-        f"SELECT {columns} FROM {log_relation(view)} {which} "
+    return (
+        f"SELECT {columns} FROM {log_relation(view)} WHERE {which} "
         f"QUALIFY row_number() OVER (PARTITION BY entity_id ORDER BY {ORDER_SQL} DESC) = 1 ORDER BY entity_id"
     )
-    return database.query_arrow(sql, None if entity_ids is None else {"entity_ids": list(entity_ids)})
 
 
 def recent_entity_ids(database: Database, views: Sequence[FeatureView], limit: int) -> list[str]:
@@ -32,6 +43,11 @@ def recent_entity_ids(database: Database, views: Sequence[FeatureView], limit: i
         "ORDER BY max(row(created_at, event_timestamp)) DESC, entity_id LIMIT $limit"
     )
     return [one.entity_id for one in database.query(sql, {"limit": limit}, into=_EntityId)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    entities: int
 
 
 @dataclass(frozen=True, slots=True)

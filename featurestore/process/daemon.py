@@ -92,7 +92,7 @@ class Daemon:
         if self._failures:
             log.info("works again after %d failed attempts", self._failures)
             self._failures = 0
-            self._health.ready()
+            self._health.recovered()
         return 0.0 if worked else self._idle_s
 
 

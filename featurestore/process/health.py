@@ -9,9 +9,16 @@ class Health:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._state, self._note = "starting", ""
+        self._standing = ""
 
     def ready(self, note: str = "") -> None:
+        """The note stands until another one is given, also when the process was not ready in between."""
+        self._standing = note
         self._set("ready", note)
+
+    def recovered(self) -> None:
+        """Ready again, as it was before."""
+        self._set("ready", self._standing)
 
     def not_ready(self, note: str) -> None:
         self._set("not ready", note)

@@ -9,7 +9,7 @@ from featurestore.process.logs import configure
 from featurestore.settings import Settings
 
 PROCESSES = {
-    "database": "featurestore.database.service",
+    "database": "featurestore_cli.database",
     "kafka": "ingest.kafka.daemon",
     "grpc": "ingest.grpc.daemon",
     "generator": "ingest.generator.daemon",

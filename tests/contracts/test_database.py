@@ -17,6 +17,7 @@ from featurestore.database.tables import MODEL_METADATA, view_table
 from featurestore.errors import JobRefusedError, QueryError
 from tests.featurestore.database.examples import (
     ACTIVITY,
+    LARGEST,
     NOON,
     SCHEMA,
     held,
@@ -141,6 +142,13 @@ def test_parameters_are_values_never_text(database: Database) -> None:
     sql = "SELECT count(*) AS rows FROM log.activity_v1 WHERE entity_id IN $ids"
     assert database.query(sql, {"ids": [evil]}, into=Counted) == [Counted(0)]
     assert database.query(sql, {"ids": ["1", "2", evil]}, into=Counted) == [Counted(2)]
+
+
+def test_a_declared_query_is_asked_by_its_name(database: Database) -> None:
+    database.append(job(("a", 12)))
+    assert database.query_arrow(LARGEST, {"entity_id": "1"}).to_pylist() == [{"steps": 11}]
+    with pytest.raises(QueryError, match="entity_id"):
+        database.query_arrow(LARGEST)
 
 
 def test_arrow_results_are_as_in_the_log(database: Database) -> None:

@@ -26,7 +26,8 @@ ACTIVITY = fs.FeatureView(
         fs.Aggregation("spend", "sum", "amount", windows=("1h",)),
     ],
 )
-PROJECT = fs.Project(views=(ACTIVITY,))
+LARGEST = fs.Query("largest", "SELECT max(steps) AS steps FROM log.activity_v1 WHERE entity_id = $entity_id")
+PROJECT = fs.Project(views=(ACTIVITY,), queries=(LARGEST,))
 SCHEMA = SchemaJob("schema", (view_table(ACTIVITY),))
 
 _TYPES = {**HEAD_TYPES, "last_action": "VARCHAR", "amount": "DOUBLE", "steps": "BIGINT", "bought": "BOOLEAN"}

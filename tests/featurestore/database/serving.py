@@ -14,10 +14,13 @@ from prometheus_client import CollectorRegistry
 from featurestore.database.client import QueueDatabase
 from featurestore.database.jobs import SchemaJob
 from featurestore.database.service import DatabaseService
+from featurestore.landing.zone import LandingZone
 from featurestore.process.daemon import Daemon
 from featurestore.process.health import Health
 from featurestore.settings import DatabaseSettings, RedisSettings, Settings
-from tests.featurestore.database.examples import SCHEMA
+from featurestore_cli.database import raw_sources
+from ingest.feature_writes import FeatureWrites
+from tests.featurestore.database.examples import PROJECT, SCHEMA
 from tests.services import ENV, eventually
 
 
@@ -43,7 +46,16 @@ def settings_for(home: Path, redis_url: str, **database: object) -> Settings:
 def on_a_thread(settings: Settings, schema: SchemaJob = SCHEMA) -> Generator[Serving]:
     """Run it until the end of the context; what ended it earlier is raised then."""
     health, registry = Health(), CollectorRegistry()
-    service = DatabaseService(settings, schema=schema, health=health, registry=registry)
+    zone = LandingZone(settings.landing_dir)
+    service = DatabaseService(
+        settings,
+        schema=schema,
+        queries={query.name: query.sql for query in PROJECT.queries},
+        sources=raw_sources(PROJECT, zone),
+        door=FeatureWrites(PROJECT, zone),
+        health=health,
+        registry=registry,
+    )
     daemon = Daemon(service, health=health)
     ended: list[BaseException] = []
 
@@ -66,7 +78,7 @@ def on_a_thread(settings: Settings, schema: SchemaJob = SCHEMA) -> Generator[Ser
         raise ended[0]
 
 
-_MAIN = "import os, sys; from featurestore.database.service import main; from featurestore.settings import Settings; "
+_MAIN = "import os, sys; from featurestore_cli.database import main; from featurestore.settings import Settings; "
 _MAIN += "sys.exit(main(Settings.from_env(os.environ)))"
 
 
@@ -86,7 +98,7 @@ def process(settings: Settings) -> "subprocess.Popen[bytes]":
 
 @contextmanager
 def client(settings: Settings, **options: object) -> Generator[QueueDatabase]:
-    options = {"jobs_dir": settings.jobs_dir, **options}
+    options = {"jobs_dir": settings.jobs_dir, "sql_token": settings.database.sql_token, **options}
     database = QueueDatabase(settings.redis.queues, namespace=settings.namespace, **options)  # type: ignore[arg-type]
     try:
         yield database

@@ -1,7 +1,6 @@
 """The service takes every job once, whatever happens to it, to Redis or to the job."""
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -21,7 +20,7 @@ from featurestore.database.tables import view_table
 from featurestore.errors import DatabaseBusyError, JobRefusedError, TransientError
 from tests.featurestore.database.examples import ACTIVITY, SCHEMA, job
 from tests.featurestore.database.serving import Serving, client, on_a_thread, process, settings_for
-from tests.services import ENV, eventually, redis_process
+from tests.services import eventually, redis_process
 
 pytestmark = pytest.mark.services
 
@@ -245,32 +244,6 @@ def test_a_newer_database_ends_the_process(tmp_path: Path, redis_url: str) -> No
     )
     subprocess.run([sys.executable, "-c", newer], check=True, timeout=60)
     assert process(settings).wait(timeout=60) == 1
-
-
-def test_it_is_driven_with_redis_cli_alone(serving: Serving, redis_url: str) -> None:
-    with client(serving.settings) as database:
-        database.append(job(("a", 2)))
-    _, _, rest = redis_url.partition("//:")
-    password, _, address = rest.partition("@")
-    host, _, port = address.split("/")[0].partition(":")
-
-    def cli(*words: str) -> str:
-        command = [str(Path(sys.executable).with_name("redis-cli")), "-h", host, "-p", port, *words]
-        env = {**ENV, "REDISCLI_AUTH": password, "PATH": os.defpath}
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30, env=env).stdout
-
-    query = "SELECT entity_id, event_timestamp FROM log.activity_v1 WHERE steps >= $least ORDER BY steps"
-    request = {"query": query, "params": {"least": 1}, "response_key": "duckdb_reply:cli"}
-    cli("LPUSH", "duckdb_read_queue", json.dumps(request))
-    _, reply = cli("BLPOP", "duckdb_reply:cli", "10").split("\n", 1)
-    assert json.loads(reply) == {"data": [{"entity_id": "1", "event_timestamp": "2026-01-31T12:00:01Z"}]}
-    for wrong, reason in (
-        ({"query": "DROP TABLE applied"}, "only SELECT and EXPLAIN are allowed here, not DROP"),
-        ({"sql": "SELECT 1"}, "not a read request: Object missing required field `query`"),
-    ):
-        cli("LPUSH", "duckdb_read_queue", json.dumps({**wrong, "response_key": "duckdb_reply:cli"}))
-        _, reply = cli("BLPOP", "duckdb_reply:cli", "10").split("\n", 1)
-        assert json.loads(reply) == {"error": reason}
 
 
 def test_registering_again_is_harmless(serving: Serving) -> None:

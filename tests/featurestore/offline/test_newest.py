@@ -5,11 +5,13 @@ from collections.abc import Generator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+import pyarrow as pa
 import pytest
 
 import featurestore as fs
 from featurestore.database.embedded import EmbeddedDatabase
 from featurestore.database.tables import schema_job
+from featurestore.offline import snapshot
 from featurestore.offline.newest import newest_rows, recent_entity_ids
 from featurestore.offline.tables import log_relation
 from featurestore.order import HEAD, tie
@@ -82,3 +84,22 @@ def test_recent_ids_are_those_that_landed_last(database: EmbeddedDatabase) -> No
 
 def test_a_log_relation_is_a_table(database: EmbeddedDatabase) -> None:
     assert database.query_arrow(f"FROM {log_relation(ACTIVITY)}").num_rows == 0
+
+
+def test_more_entities_than_one_reply_holds_come_in_parts(
+    database: EmbeddedDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(database, "a", *(row("a", number, entity_id=str(number)) for number in range(500)))
+    whole = newest_rows(database, ACTIVITY)
+    replies: list[int] = []
+
+    def answer(sql: str, params: object = None) -> pa.Table:
+        found = EmbeddedDatabase.query_arrow(database, sql, params)  # type: ignore[arg-type]
+        replies.append(found.num_rows)
+        return found
+
+    monkeypatch.setattr(snapshot, "_PAGE_BYTES", 20_000)
+    monkeypatch.setattr(database, "query_arrow", answer)
+    assert newest_rows(database, ACTIVITY).equals(whole)
+    assert whole.num_rows == 500
+    assert max(replies) < 250
