@@ -9,6 +9,7 @@ import io
 import os
 import zlib
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any, BinaryIO
 
 import msgspec
@@ -25,26 +26,45 @@ _CHUNK_BYTES = 1 << 20
 _FOOTER_SEARCH_BYTES = 1 << 20  # the metadata stands within the footer, at the end of the file
 
 
+class Writer:
+    """Writes a whole file into an empty one, a row group at a time: no more than one is held in memory."""
+
+    def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
+        deltas = {name: "DELTA_BINARY_PACKED" for name in ("sequence", "event_timestamp") if name in schema.names}
+        texts = [field.name for field in schema if pa.types.is_string(field.type)]
+        self._file = file
+        self._writer = pq.ParquetWriter(
+            file,
+            schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=texts,  # pyright: ignore[reportArgumentType]  # the stubs know only true and false
+            column_encoding=deltas or None,
+            write_page_checksum=True,
+        )
+
+    def add(self, table: pa.Table, *, group_rows: int | None = None) -> None:
+        """Write rows, as one row group or in groups of `group_rows`."""
+        self._writer.write_table(table, row_group_size=group_rows)
+
+    def finish(self, metadata: Mapping[str, Any]) -> str:
+        """Write the footer; return the digest in it."""
+        text = msgspec.json.encode({"format": FORMAT, **metadata, "seal": _UNSET})
+        self._writer.add_key_value_metadata({_KEY.decode(): text.decode()})
+        self.close()
+        self._file.flush()
+        return _seal(self._file, text)
+
+    def close(self) -> None:
+        """Let go of it; without `finish` it is no landed file."""
+        self._writer.close()
+
+
 def write(file: BinaryIO, table: pa.Table, metadata: Mapping[str, Any], *, group_rows: int | None = None) -> str:
-    """Write a whole file into an empty one, in row groups of `group_rows`; return the digest in its footer."""
-    names = {field.name for field in table.schema}
-    deltas = {name: "DELTA_BINARY_PACKED" for name in ("sequence", "event_timestamp") if name in names}
-    texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
-    writer = pq.ParquetWriter(
-        file,
-        table.schema,
-        compression="zstd",
-        compression_level=1,
-        use_dictionary=texts,  # pyright: ignore[reportArgumentType]  # the stubs know only true and false
-        column_encoding=deltas or None,
-        write_page_checksum=True,
-    )
-    text = msgspec.json.encode({"format": FORMAT, **metadata, "seal": _UNSET})
-    with writer:
-        writer.write_table(table, row_group_size=group_rows)
-        writer.add_key_value_metadata({_KEY.decode(): text.decode()})
-    file.flush()
-    return _seal(file, text)
+    """Write a table, in row groups of `group_rows`; return the digest in the file's footer."""
+    with closing(Writer(file, table.schema)) as writer:
+        writer.add(table, group_rows=group_rows)
+        return writer.finish(metadata)
 
 
 def _seal(file: BinaryIO, text: bytes) -> str:

@@ -1,11 +1,13 @@
 """Uploads: parts that are durable but invisible, until one manifest is published by exclusive create.
 
-Landing and cancelling create the same name, so that only one of them wins; parts are removed only after a cancel won.
+Landing and cancelling create the same name, so that only one of them wins. Parts are removed by who wrote them, or when
+that is decided and the winner does not name them.
 """
 
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, contextmanager
 from datetime import datetime
 from typing import Literal
 from uuid import uuid4
@@ -121,25 +123,23 @@ class UploadLanding:
         """What became of the upload, None while it is open."""
         return read_manifest(self._storage, self.chain)
 
-    def write_part(self, table: pa.Table, *, first_row: int, end_row: int) -> None:
-        """Make rows [first_row, end_row) of the file (those of them that are good) durable; nothing is visible yet."""
-        first, last = time_range(table)
-        part = Part(
-            name=f"part-{uuid4().hex}.parquet",
-            first_row=first_row,
-            end_row=end_row,
-            rows=table.num_rows,
-            min_event_timestamp=None if first is None else to_micros(first),
-            max_event_timestamp=None if last is None else to_micros(last),
-            digest="",
-            bytes=0,
-        )
-        path = f"{self.chain}/{part.name}"  # ours alone: it has a uuid
-        with self._storage.writing(path) as file:
-            digest = parquet.write(file, table, {"source": self._source, "upload_id": self._upload_id})
+    @contextmanager
+    def part(self, schema: pa.Schema, *, first_row: int) -> "Generator[PartWriter]":
+        """A part to fill, which begins at a row of the file: durable at the end, unless that is an error."""
+        name = f"part-{uuid4().hex}.parquet"
+        path = f"{self.chain}/{name}"  # ours alone: it has a uuid
+        with self._storage.writing(path) as file, closing(parquet.Writer(file, schema)) as writer:
+            part = PartWriter(writer, first_row)
+            yield part
+            digest = writer.finish({"source": self._source, "upload_id": self._upload_id})
             size_bytes = file.seek(0, os.SEEK_END)
             self._storage.create(file, path)
-        self._parts.append(msgspec.structs.replace(part, digest=digest, bytes=size_bytes))
+        self._parts.append(part.described(name, digest, size_bytes))
+
+    def write_part(self, table: pa.Table, *, first_row: int, end_row: int) -> None:
+        """Make rows [first_row, end_row) of the file (those of them that are good) durable; nothing is visible yet."""
+        with self.part(table.schema, first_row=first_row) as part:
+            part.add(table, end_row=end_row)
 
     def publish(
         self,
@@ -182,11 +182,26 @@ class UploadLanding:
         manifest = self._conclude(
             Manifest(state="cancelled", source=self._source, upload_id=self._upload_id, created_at=to_micros(now()))
         )
-        if manifest.state == "cancelled":
-            for name in self._storage.names(self.chain):
-                if name != MANIFEST and not name.endswith(TEMPORARY):  # a racing writer removes its own
-                    self._storage.remove(f"{self.chain}/{name}")
+        self.sweep(manifest)
         return manifest
+
+    def give_up(self, now: Callable[[], datetime]) -> None:
+        """Cancel the upload if parts of it are left, so that they can be removed; otherwise its id stays free."""
+        if self._storage.names(self.chain):
+            self.cancel(now)
+
+    def sweep(self, decided: Manifest) -> None:
+        """Remove what the manifest does not name: there is no other, so that it can never be seen."""
+        named = {MANIFEST, decided.dead_letters, *(part.name for part in decided.parts)}
+        for name in self._storage.names(self.chain):
+            if name not in named and not name.endswith(TEMPORARY):  # a racing writer removes its own
+                self._storage.remove(f"{self.chain}/{name}")
+
+    def discard(self) -> None:
+        """Remove the parts that were written here: nobody else knows their names."""
+        for part in self._parts:
+            self._storage.remove(f"{self.chain}/{part.name}")
+        self._parts = []
 
     def _conclude(self, manifest: Manifest) -> Manifest:
         path = f"{self.chain}/{MANIFEST}"
@@ -198,3 +213,32 @@ class UploadLanding:
         if winner is None:
             raise TerminalError(f"{self.chain}: the manifest vanished; was the landing zone changed by hand?")
         return winner
+
+
+class PartWriter:
+    """The rows of a part, as they come."""
+
+    def __init__(self, writer: parquet.Writer, first_row: int) -> None:
+        self._writer = writer
+        self._first_row = self._end_row = first_row
+        self._rows = 0
+        self._times: list[datetime] = []  # the smallest and largest of each table
+
+    def add(self, table: pa.Table, *, end_row: int) -> None:
+        """Write rows as a row group; the file has been read up to `end_row`."""
+        self._writer.add(table)
+        self._end_row = end_row
+        self._rows += table.num_rows
+        self._times += [time for time in time_range(table) if time is not None]
+
+    def described(self, name: str, digest: str, size_bytes: int) -> Part:
+        return Part(
+            name=name,
+            first_row=self._first_row,
+            end_row=self._end_row,
+            rows=self._rows,
+            min_event_timestamp=to_micros(min(self._times)) if self._times else None,
+            max_event_timestamp=to_micros(max(self._times)) if self._times else None,
+            digest=digest,
+            bytes=size_bytes,
+        )

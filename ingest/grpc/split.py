@@ -1,7 +1,7 @@
 """Pieces of a file → parts: the batches of an upload, and the units of parallel work."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
@@ -15,6 +15,7 @@ from ingest.columns import Door, clock_is_wrong
 from ingest.grpc.pieces import FileRefusedError, Piece
 from ingest.metrics import IngestMetrics
 
+_GROUP_BYTES = 8 << 20  # of a row group in memory
 _DEAD_ROWS, _DEAD_BYTES = 100_000, 64 << 20  # with more of them it is the wrong file
 
 
@@ -28,62 +29,87 @@ def land(
     sha256: str,
     size_bytes: int,
 ) -> Manifest:
-    """Land all pieces or nothing; at most one part is held in memory. Returns the manifest that won.
+    """Land all pieces or nothing; at most one row group is held in memory. Returns the manifest that won.
 
     Raises:
         FileRefusedError: the file does not fit its source.
         TransientError: the disk is full, or the clock is wrong.
     """
-    began_s = time.monotonic()
-    parts = _Parts(landing, settings)
-    dead: list[DeadLetter] = []
-    dead_bytes = future = rows = 0
-    for piece in pieces:
-        parts.add(piece)
-        metrics.unknown_members(door.source.name, piece.unknown_members)
-        rows += piece.rows.num_rows + len(piece.dead)
-        dead += piece.dead
-        dead_bytes += sum(len(one.raw) for one in piece.dead)
-        future += piece.future
-        if len(dead) > _DEAD_ROWS or dead_bytes > _DEAD_BYTES:
-            first = dead[0]
-            raise FileRefusedError(f"too many bad rows; the first is row {first.sequence}: {first.reason}")
-    parts.flush()
-    if clock_is_wrong(future, rows):
-        raise TransientError("most rows are more than 5 min in the future; is the clock of the ingest service right?")
-    manifest = landing.publish(
+    began_s, schema = time.monotonic(), landed_schema(door.source)
+    read = _Read()
+    try:
+        _write_parts(_groups(read.counting(pieces), settings.part_rows), landing, schema, settings)
+        read.check_clock()
+    except BaseException:
+        landing.discard()
+        raise
+    manifest = landing.publish(  # from here on the parts are not ours to remove: it may have been seen
         sha256=sha256,
         size_bytes=size_bytes,
-        schema=landed_schema(door.source),
+        schema=schema,
         schema_version=door.source.schema_version,
-        dead=dead,
+        dead=read.dead,
         now=utc_now,
     )
+    landing.sweep(manifest)
     if manifest.sha256 == sha256:
+        metrics.unknown_members(door.source.name, read.unknown_members)
         metrics.landed(manifest.batches(landing.chain), took_s=time.monotonic() - began_s)
     return manifest
 
 
-class _Parts:
-    """Writes a part whenever enough rows have come."""
+class _Read:
+    """What has been read of a file."""
 
-    def __init__(self, landing: UploadLanding, settings: GrpcSettings) -> None:
-        self._landing, self._settings = landing, settings
-        self._tables: list[pa.Table] = []
-        self._rows = self._bytes = self._first_row = 0
-        self.end_row = 0
+    def __init__(self) -> None:
+        self.rows = self.future = self.unknown_members = self._dead_bytes = 0
+        self.dead: list[DeadLetter] = []
 
-    def add(self, piece: Piece) -> None:
-        self.end_row = max(self.end_row, piece.end_row)
-        self._tables.append(piece.rows)
-        self._rows += piece.rows.num_rows
-        self._bytes += piece.rows.nbytes
-        if self._rows >= self._settings.part_rows or self._bytes >= self._settings.part_bytes:
-            self.flush()
+    def counting(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        for piece in pieces:
+            self.rows += piece.rows.num_rows + len(piece.dead)
+            self.future += piece.future
+            self.unknown_members += piece.unknown_members
+            self.dead += piece.dead
+            self._dead_bytes += sum(len(one.raw) for one in piece.dead)
+            if len(self.dead) > _DEAD_ROWS or self._dead_bytes > _DEAD_BYTES:
+                first = self.dead[0]
+                raise FileRefusedError(f"too many bad rows; the first is row {first.sequence}: {first.reason}")
+            yield piece
 
-    def flush(self) -> None:
-        if self._rows:
-            table = pa.concat_tables(self._tables)
-            self._landing.write_part(table, first_row=self._first_row, end_row=self.end_row)
-            self._first_row = self.end_row
-        self._tables, self._rows, self._bytes = [], 0, 0
+    def check_clock(self) -> None:
+        if clock_is_wrong(self.future, self.rows):
+            raise TransientError("most rows are more than 5 min in the future; is the ingest service's clock right?")
+
+
+def _groups(pieces: Iterable[Piece], most_rows: int) -> Iterator[tuple[pa.Table, int]]:
+    """Row groups of some size, each with the row where it ends."""
+    tables: list[pa.Table] = []
+    rows = size_bytes = end_row = 0
+    for piece in pieces:
+        if rows and (size_bytes >= _GROUP_BYTES or rows + piece.rows.num_rows > most_rows):
+            yield pa.concat_tables(tables), end_row
+            tables, rows, size_bytes = [], 0, 0
+        tables.append(piece.rows)
+        rows += piece.rows.num_rows
+        size_bytes += piece.rows.nbytes
+        end_row = max(end_row, piece.end_row)
+    if rows:
+        yield pa.concat_tables(tables), end_row
+
+
+def _write_parts(
+    groups: Iterator[tuple[pa.Table, int]], landing: UploadLanding, schema: pa.Schema, settings: GrpcSettings
+) -> None:
+    """Fill parts, each up to its limits of rows and bytes."""
+    first_row, following = 0, next(groups, None)
+    while following is not None:
+        with landing.part(schema, first_row=first_row) as part:
+            rows = size_bytes = 0
+            while following is not None:
+                table, end_row = following
+                rows, size_bytes = rows + table.num_rows, size_bytes + table.nbytes
+                if rows > table.num_rows and (rows > settings.part_rows or size_bytes > settings.part_bytes):
+                    break
+                part.add(table, end_row=end_row)
+                first_row, following = end_row, next(groups, None)

@@ -19,7 +19,7 @@ from featurestore.definitions.project import Project
 from featurestore.definitions.source import UploadSource
 from featurestore.errors import NoSpaceError, TerminalError
 from featurestore.landing import dead_letters
-from featurestore.landing.uploads import Manifest
+from featurestore.landing.uploads import Manifest, UploadLanding
 from featurestore.landing.zone import LandingZone, utc_now
 from featurestore.settings import Settings
 from ingest.columns import Door
@@ -175,18 +175,22 @@ class Uploads:
             return status_of(self._zone, manifest)
 
     def sweep(self) -> None:
-        """Forget what nobody goes on with, and what a crash left of landed uploads."""
+        """Forget what nobody goes on with, and what a crash left of uploads that are decided."""
         for name in self._spools.expired(_EXPIRE_S):
-            if (spool := self._spools.get(name)) is None:
-                continue
             with self._lock:
-                if name not in self._busy:
-                    log.info("forgetting upload %s: nobody has gone on with it", name)
-                    spool.remove()
-        for name in self._spools.names():
-            spool = self._spools.get(name)
-            if spool and self._concluded(spool.announced.source, spool.announced.upload_id):
+                spool = self._spools.get(name) if name not in self._busy else None
+            if spool is not None:
+                log.info("forgetting upload %s: nobody has gone on with it", name)
+                self._landing(spool.announced).give_up(utc_now)
                 spool.remove()
+        for spool in filter(None, map(self._spools.get, self._spools.names())):
+            landing = self._landing(spool.announced)
+            if decided := landing.manifest():
+                landing.sweep(decided)
+                spool.remove()
+
+    def _landing(self, announced: Announced) -> UploadLanding:
+        return self._zone.open_upload(announced.source, safe_id(announced.upload_id))
 
     def _land(self, spool: Spool, sha256: str) -> Status:
         announced = spool.announced
@@ -194,7 +198,7 @@ class Uploads:
             spool.remove()
             raise TerminalError("the file is not the one that was announced: its sha256 differs; was it changed?")
         door = door_of(self._project, announced.source)
-        landing = self._zone.open_upload(announced.source, safe_id(announced.upload_id))
+        landing = self._landing(announced)
         pieces = _READERS[announced.format](spool.data, door, utc_now)
         try:
             manifest = land(

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from featurestore.errors import CorruptFileError, SettingsError, StoreUnavailableError
-from featurestore.landing.batch import Batch, landed_schema, to_micros
+from featurestore.landing.batch import Batch, landed_schema, time_range, to_micros
 from featurestore.landing.blob import BlobStorage
 from featurestore.landing.dead_letters import DeadLetter
 from featurestore.landing.disk import DiskStorage
@@ -225,6 +225,58 @@ def test_a_cancelled_upload_leaves_its_manifest_alone(zone: LandingZone, storage
     assert upload.cancel(lambda: NOW).state == "cancelled"
     assert storage.names(upload.chain) == ["manifest.json"]
     assert LandingZone(storage).batches() == []
+
+
+def test_what_a_crash_left_of_an_upload_is_removed_once_that_is_decided(zone: LandingZone, storage: Storage) -> None:
+    crashed, again = (zone.open_upload("profiles", "u1") for _ in range(2))
+    for upload in (crashed, again):
+        upload.write_part(events(range(5)), first_row=0, end_row=5)
+    schema = landed_schema(USER_EVENTS)
+    manifest = again.publish(sha256="ab", size_bytes=9, schema=schema, schema_version="1", dead=[], now=lambda: NOW)
+
+    again.sweep(manifest)
+
+    assert sorted(storage.names(again.chain)) == sorted(["manifest.json", manifest.parts[0].name])
+    assert sum(zone.read(batch).num_rows for batch in zone.batches()) == 5
+
+
+def test_who_gives_up_removes_its_own_parts(zone: LandingZone, storage: Storage) -> None:
+    refused, racing = (zone.open_upload("profiles", "u1") for _ in range(2))
+    for upload in (refused, racing):
+        upload.write_part(events(range(5)), first_row=0, end_row=5)
+
+    refused.discard()
+
+    assert len(storage.names(racing.chain)) == 1
+    schema = landed_schema(USER_EVENTS)
+    racing.publish(sha256="ab", size_bytes=9, schema=schema, schema_version="1", dead=[], now=lambda: NOW)
+    assert sum(zone.read(batch).num_rows for batch in zone.batches()) == 5
+
+
+def test_an_upload_that_is_given_up_is_cancelled_only_if_something_is_left(zone: LandingZone, storage: Storage) -> None:
+    nothing, something = (zone.open_upload("profiles", name) for name in ("u1", "u2"))
+    something.write_part(events(range(5)), first_row=0, end_row=5)
+
+    nothing.give_up(lambda: NOW)
+    something.give_up(lambda: NOW)
+
+    assert nothing.manifest() is None
+    assert storage.names(something.chain) == ["manifest.json"]
+
+
+def test_a_part_is_written_as_its_rows_come(zone: LandingZone) -> None:
+    upload, schema = zone.open_upload("profiles", "u1"), landed_schema(USER_EVENTS)
+    with upload.part(schema, first_row=0) as part:
+        part.add(events(range(5)), end_row=6)
+        part.add(events(range(6, 9)), end_row=10)
+    with pytest.raises(ZeroDivisionError), upload.part(schema, first_row=10) as part:
+        part.add(events(range(10, 12)), end_row=12 // 0)
+    upload.publish(sha256="ab", size_bytes=9, schema=schema, schema_version="1", dead=[], now=lambda: NOW)
+
+    [batch] = zone.batches()
+    assert (batch.start, batch.end, batch.rows) == (0, 10, 8)
+    assert (batch.min_event_timestamp, batch.max_event_timestamp) == time_range(zone.read(batch))
+    assert zone.read(batch)["sequence"].to_pylist() == [0, 1, 2, 3, 4, 6, 7, 8]
 
 
 def test_damage_is_found(zone: LandingZone, storage: Storage) -> None:
