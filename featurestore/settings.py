@@ -3,9 +3,10 @@
 A variable's name is its path: `settings.kafka.brokers` is FEATURESTORE_KAFKA_BROKERS. Any variable may be given as
 FEATURESTORE_…_FILE instead, naming a file that holds the value (for secrets). What the environment does not set is
 taken from `platform.env` in the data directory, where `featurestore up` writes the addresses of what it started, and
-then from the defaults below.
+then from the defaults below; which project is meant may stand in the directory's pyproject.toml.
 """
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
@@ -15,6 +16,7 @@ from typing import Any, TypeVar, get_type_hints
 from featurestore.errors import SettingsError
 
 PREFIX = "FEATURESTORE_"
+PYPROJECT = "pyproject.toml"  # of a project of one's own: [tool.featurestore] project = "module:NAME"
 PLATFORM_ENV = "platform.env"  # in the data directory; written by `featurestore up`, mode 0600
 
 Group = TypeVar("Group")
@@ -199,7 +201,8 @@ class Settings:
         written = read_env_file(data_dir / PLATFORM_ENV)
         # A file-borne value of the environment beats the platform's plain one, and the other way round.
         hidden = {name.removesuffix("_FILE") for name in given} | {f"{name}_FILE" for name in given}
-        values = {**{name: value for name, value in written.items() if name not in hidden}, **given}
+        found = {**_of_directory(Path(PYPROJECT)), **written}
+        values = {**{name: value for name, value in found.items() if name not in hidden}, **given}
         reader = _Reader(values)
         settings = reader.group(cls, PREFIX)
         reader.refuse_unknown()
@@ -256,6 +259,20 @@ def read_env_file(path: Path) -> dict[str, str]:
         return {}
     pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
     return {name.strip(): value.strip() for name, value in pairs}
+
+
+def _of_directory(file: Path) -> dict[str, str]:
+    """The project that the directory declares, so that every command in it knows which one is meant."""
+    try:
+        table = tomllib.loads(file.read_text()).get("tool", {}).get("featurestore", {})
+    except FileNotFoundError:
+        return {}
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{file}: {error}") from error
+    unknown = sorted(table.keys() - {"project"})
+    if unknown:
+        raise SettingsError(f"{file}, [tool.featurestore]: {unknown[0]!r} is not known; it has `project` alone")
+    return {f"{PREFIX}PROJECT": str(table["project"])} if table else {}
 
 
 class _Reader:

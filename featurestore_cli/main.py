@@ -15,6 +15,7 @@ DONE, FAILED, USAGE, NO_ANSWER = 0, 1, 2, 3
 
 # What `featurestore --help` prints; a command's module is imported when the command is called.
 COMMANDS = {
+    "init": "a small project of your own",
     "up": "start the whole platform and show it",
     "down": "stop it",
     "status": "what runs, and what was counted",

@@ -55,7 +55,7 @@ class Rollout:
             backfill_id = self._webserver.backfill(assets, hours, f"history of {name}")
             self._backfills[name] = backfill_id
             where = f"{self._webserver.url}/runs/b/{backfill_id}"
-            say(f"{name}: {count(len(batches))} batches of {len(hours)} hours, {where}")
+            say(f"{name}: history of {count(len(batches))} batches and {len(hours)} hours, {where}")
 
     def wait(self) -> None:
         """Wait until the ledger has every batch that was missing.

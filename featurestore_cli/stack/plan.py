@@ -62,7 +62,8 @@ def plan_platform(
     own_grpc = not site.set_by_user(GRPC_ADDRESS)
     grpc = _grpc_address(site) if own_grpc else settings.grpc.address
     daemon = partial(_daemon, site.ports, before)
-    feeds = kafka.started if generator is None else generator
+    is_example = settings.project == Settings().project  # the generator makes what this one's sources declare
+    feeds = kafka.started and is_example if generator is None else generator
     processes = (
         *(_service(one) for one in (redis, kafka, azurite)),
         _job("kafka-topics", "topics", *([platform_id] if kafka.started else []), after=("kafka",)),
@@ -89,6 +90,7 @@ def plan_platform(
         env={
             **environ,
             f"{PREFIX}DATA_DIR": str(home.path),
+            f"{PREFIX}PROJECT": settings.project,
             f"{PREFIX}METRICS_PORT": "0",
             "DAGSTER_HOME": str(dagster.home),
             "DAGSTER_DISABLE_TELEMETRY": "yes",

@@ -1,6 +1,7 @@
 """What every online store does alike; over memory and over a real Redis."""
 
 from collections.abc import Generator
+from dataclasses import replace
 from datetime import timedelta
 from itertools import permutations
 
@@ -433,3 +434,15 @@ def test_a_version_that_is_forgotten_leaves_nothing(store: OnlineStore) -> None:
     assert LINE not in store.pushed(VISITS)
     assert list(store.stored(VISITS)) in ([], [[]])
     assert score(store) == 1.0
+
+
+def test_a_version_that_is_forgotten_leaves_nothing_and_the_others_alone(store: OnlineStore) -> None:
+    other = replace(ACTIVITY, version=2)
+    for one in (ACTIVITY, other):
+        store.push(one, table([row("1", PLACES[0], score=1.0)]), [7])
+    store.forget("user", ACTIVITY.name, 1, [feature.name for feature in ACTIVITY.row_features])
+    assert score(store) is None
+    assert [piece for piece in store.stored(ACTIVITY) if piece] == []
+    assert 7 not in store.pushed(ACTIVITY)
+    [found] = store.read("user", ["1"], [other["score"]], NOW)
+    assert (found["score"].value, 7 in store.pushed(other)) == (1.0, True)
