@@ -25,6 +25,7 @@ class Platform:
 
     data_dir: Path
     given: Mapping[str, object] = field(default_factory=dict[str, object])
+    directory: Path = TREE  # where the user stands
 
     @property
     def env(self) -> dict[str, str]:
@@ -40,7 +41,7 @@ class Platform:
         """Run `featurestore WORDS`."""
         return subprocess.run(
             [sys.executable, "-m", "featurestore_cli.main", *words],
-            cwd=TREE,
+            cwd=self.directory,
             env=self.env,
             capture_output=True,
             text=True,
