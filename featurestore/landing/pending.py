@@ -42,6 +42,8 @@ class RunLimits:
     run_rows: int
     run_batches: int
     run_interval_s: float
+    lane_batches: int = 4  # a further lane for each so many, or so many rows: below that, a run is not worth its start
+    lane_rows: int = 200_000
 
     @classmethod
     def of(cls, settings: DagsterSettings) -> "RunLimits":
@@ -224,14 +226,13 @@ def _plan_source(
 
 
 def _cut(source: str, waiting: Sequence[Pending], free: list[str], limits: RunLimits) -> Iterator[BatchGroup]:
-    """Fill the free lanes, oldest hour first; an hour takes a further lane for each share of a full run."""
+    """Fill the free lanes, oldest hour first; an hour takes as many as are worth it."""
     for hour, group in groupby(waiting, key=lambda one: one.batch.hour):
         if not free:
             return
         of_hour = list(group)
         rows = sum(one.batch.rows for one in of_hour)
-        full_runs = max(rows / limits.run_rows, len(of_hour) / limits.run_batches)
-        ways = min(len(free), max(1, ceil(full_runs * limits.lanes)))
+        ways = min(len(free), ceil(max(rows / limits.lane_rows, len(of_hour) / limits.lane_batches)))
         for filled in _fill(of_hour, ways, limits):
             yield BatchGroup(source, hour, free.pop(0), tuple(filled))
 

@@ -1,6 +1,9 @@
 """The one way from batches to log and online store: exactly once in effect, whatever is repeated or interrupted."""
 
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from featurestore.database.embedded import EmbeddedDatabase
 from featurestore.definitions.view import FeatureView
 from featurestore.errors import JobRefusedError, StoreUnavailableError
 from featurestore.landing.batch import Batch, landed_schema, to_micros
+from featurestore.landing.pending import RunLimits, Target, find_pending, plan_runs
 from featurestore.landing.zone import LandingZone
 from featurestore.offline.log import Ledger
 from featurestore.offline.tables import schema_job
@@ -19,6 +23,7 @@ from featurestore.online.memory import MemoryOnlineStore
 from featurestore.online.values import PutCounts
 from featurestore_dagster.features.project import PROJECT
 from featurestore_dagster.features.user import CREDIT_PROFILE, PROFILES
+from tests.featurestore.shop import V1, V2, V3, Shop
 
 NOW = datetime.now(UTC)
 
@@ -136,3 +141,40 @@ def test_a_batch_without_rows_is_in_the_ledger_too(zone: LandingZone, database: 
     ledger.refresh(database)
     [line] = ledger.lines(CREDIT_PROFILE.target)
     assert line.commit_seq in online.pushed(CREDIT_PROFILE)
+
+
+def test_eight_batches_of_one_partition_are_worked_on_by_two_at_once_and_equal_the_serial_result(
+    tmp_path: Path,
+) -> None:
+    """Each worker waits in its transform for another one: alone it would wait in vain."""
+    shop = Shop(tmp_path)
+    batches = [shop.sell(price) for price in range(8)]
+    pending = find_pending(batches, [Target(name=V1.target, source="clicks")], (), ())
+    limits = RunLimits(lanes=2, run_rows=1000, run_batches=100, run_interval_s=10)
+    groups = plan_runs(pending, live=(), troubles={}, requested={}, limits=limits, now=NOW)
+    assert [group.lane for group in groups] == ["clicks.0", "clicks.1"]
+    together, waited = threading.Barrier(2), threading.local()
+
+    def meet(rows: pa.Table) -> pa.Table:
+        if not hasattr(waited, "yes"):
+            waited.yes = True
+            together.wait(timeout=60)
+        return rows
+
+    view = replace(V2, transform=meet)
+    shop.declare(V1, view)
+    with ThreadPoolExecutor(len(groups)) as workers:
+        for work in [workers.submit(shop.apply, view, *(one.batch for one in group.waiting)) for group in groups]:
+            work.result()
+    serial = replace(V3, features=view.features, transform=lambda rows: rows)
+    shop.declare(V1, view, serial)
+    shop.apply(serial, *batches)
+
+    def log_of_version(version: int) -> list[dict[str, object]]:
+        columns = "entity_id, event_timestamp, created_at, sequence, tie, last_price"
+        return shop.database.query_arrow(f"SELECT {columns} FROM log.spend_v{version} ORDER BY ALL").to_pylist()
+
+    assert log_of_version(2) == log_of_version(3)
+    assert len(log_of_version(2)) == len(batches)
+    [parallel], [one_by_one] = (shop.store.online({"user_id": [1]}, [one]) for one in (view, serial))
+    assert parallel == one_by_one

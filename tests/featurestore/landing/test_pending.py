@@ -29,7 +29,7 @@ from featurestore.landing.pending import (
 )
 
 T0 = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
-LIMITS = RunLimits(lanes=2, run_rows=100, run_batches=5, run_interval_s=10)
+LIMITS = RunLimits(lanes=2, run_rows=100, run_batches=5, run_interval_s=10, lane_rows=50, lane_batches=3)
 
 
 def batch(number: int, *, source: str = "events", rows: int = 10, at: datetime = T0) -> Batch:
