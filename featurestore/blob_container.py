@@ -2,10 +2,11 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from azure.core.exceptions import (
     AzureError,
+    ClientAuthenticationError,
     HttpResponseError,
     ResourceExistsError,
     ResourceModifiedError,
@@ -14,6 +15,11 @@ from azure.core.exceptions import (
 from azure.storage.blob import BlobServiceClient, LinearRetry
 
 from featurestore.errors import SettingsError, StoreUnavailableError, TerminalError, TransientError
+from featurestore.settings import AzureSettings
+
+CONNECT_S = 5.0
+
+_NOWHERE = "there is no blob storage: neither FEATURESTORE_AZURE_CONNECTION_STRING nor …_ACCOUNT_URL is set"
 
 
 class BlobMissingError(TerminalError):
@@ -23,21 +29,12 @@ class BlobMissingError(TerminalError):
 class BlobContainer:
     """The client of one container; nothing is asked before the first call. Thread-safe.
 
-    Every call is tried three times, within `timeout_s` each.
+    Every call is tried as often, and waits as long each time, as the settings say.
     """
 
-    def __init__(self, connection_string: str, name: str, *, timeout_s: float = 30.0) -> None:
-        try:
-            service = BlobServiceClient.from_connection_string(
-                connection_string,
-                retry_policy=LinearRetry(backoff=1, retry_total=2, random_jitter_range=1),
-                connection_timeout=min(timeout_s, 5.0),
-                read_timeout=timeout_s,
-            )
-        except ValueError:  # its message may repeat a part of the string, which holds the key
-            reason = "FEATURESTORE_AZURE_CONNECTION_STRING is not a connection string of Azure Storage"
-            raise SettingsError(reason) from None
-        self.client = service.get_container_client(name)
+    def __init__(self, azure: AzureSettings, name: str) -> None:
+        """Raises SettingsError when the settings name no account, or do not say how to sign in."""
+        self.client = _service(azure).get_container_client(name)
 
     @property
     def address(self) -> str:
@@ -49,7 +46,8 @@ class BlobContainer:
 
     def create(self) -> None:
         """Create the container, if it is not there."""
-        with suppress(ResourceExistsError), self.explained("the container"):
+        # A SAS token of a container may not create one; it is there then, or the first upload says that it is not.
+        with suppress(ResourceExistsError, SettingsError), self.explained("the container"):
             self.client.create_container()
 
     def create_blob(self, name: str, data: bytes | BinaryIO, metadata: dict[str, str] | None = None) -> bool:
@@ -82,12 +80,51 @@ class BlobContainer:
             raise TransientError(f"{what} in {self.address} was changed while it was read") from error
         except HttpResponseError as error:
             code, status = getattr(error, "error_code", None) or error.reason, error.status_code or 0
-            if status in {401, 403}:
+            if isinstance(error, ClientAuthenticationError) or status in {401, 403}:
+                said = code or "there are none; sign in (az login), or give a key or SAS token"
                 raise SettingsError(
-                    f"{self.address} refuses the credentials of FEATURESTORE_AZURE_CONNECTION_STRING: {code}"
+                    f"{self.address} refuses the credentials of FEATURESTORE_AZURE_…: {said}"
                 ) from error
             if status in {408, 429} or status >= 500:
                 raise StoreUnavailableError("Azure Blob Storage", self.address, str(code)) from error
             raise TerminalError(f"{self.address} refuses {what}: {code}") from error
         except AzureError as error:
             raise StoreUnavailableError("Azure Blob Storage", self.address, type(error).__name__) from error
+
+
+def _service(azure: AzureSettings) -> BlobServiceClient:
+    bounds: dict[str, Any] = {
+        "retry_policy": LinearRetry(backoff=1, retry_total=max(azure.tries, 1) - 1, random_jitter_range=1),
+        "connection_timeout": min(azure.timeout_s, CONNECT_S),
+        "read_timeout": azure.timeout_s,
+    }
+    if not azure.connection_string:
+        return BlobServiceClient(_checked_url(azure), _credential(azure), **bounds)
+    try:
+        return BlobServiceClient.from_connection_string(azure.connection_string, **bounds)
+    except ValueError:  # its message may repeat a part of the string, which holds the key
+        reason = "FEATURESTORE_AZURE_CONNECTION_STRING is not a connection string of Azure Storage"
+        raise SettingsError(reason) from None
+
+
+def _checked_url(azure: AzureSettings) -> str:
+    if not azure.account_url:
+        raise SettingsError(_NOWHERE)
+    if azure.account_key and azure.sas_token:
+        raise SettingsError("FEATURESTORE_AZURE_ACCOUNT_KEY and …_SAS_TOKEN are both set; give one of them")
+    if not (azure.account_key or azure.sas_token) and not azure.account_url.startswith("https://"):
+        raise SettingsError("FEATURESTORE_AZURE_ACCOUNT_URL: Azure's default credentials need an https:// address")
+    return azure.account_url
+
+
+def _credential(azure: AzureSettings) -> Any:
+    if azure.account_key or azure.sas_token:
+        return azure.account_key or azure.sas_token.removeprefix("?")
+    try:
+        from azure.identity import DefaultAzureCredential  # here, because it comes with an extra
+    except ImportError as error:
+        raise SettingsError(
+            "FEATURESTORE_AZURE_ACCOUNT_URL without a key or SAS token means Azure's default credentials; "
+            "install featurestore-dagster[azure], or set FEATURESTORE_AZURE_ACCOUNT_KEY or …_SAS_TOKEN"
+        ) from error
+    return DefaultAzureCredential()

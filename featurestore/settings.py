@@ -49,14 +49,27 @@ class RedisSettings:
     def queues(self) -> str:
         return self.queue_url or self.url
 
+    @property
+    def models(self) -> str:
+        """Where models are published: with the online store, unless that is a cluster, which splits a model's keys."""
+        return self.queues if "+cluster://" in self.url else self.url
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AzureSettings:
-    """The blob containers: of the models, and of the landing zone if it shall not lie on the local disk."""
+    """The blob containers: of models, and of the landing zone if it shall not lie on the disk.
+
+    Sign in by a connection string, or by an account's URL.
+    """
 
     connection_string: str = field(default="", repr=False)
+    account_url: str = ""  # https://ACCOUNT.blob.core.windows.net; alone: Azure's default credentials
+    account_key: str = field(default="", repr=False)
+    sas_token: str = field(default="", repr=False)
     container: str = "ai-models"
     landing_container: str = ""  # empty = the landing zone lies on the disk, below the data directory
+    timeout_s: float = 30.0  # of each try
+    tries: int = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

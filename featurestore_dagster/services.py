@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Protocol
 
 from featurestore.database.client import Database, QueueDatabase
-from featurestore.errors import SettingsError
 from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone
 from featurestore.models.history import Scan
@@ -74,13 +73,11 @@ def open_online(settings: Settings) -> RedisOnlineStore:
 
 
 def open_models(settings: Settings) -> ModelStore:
-    return ModelStore(settings.redis.url, namespace=settings.namespace, timeout_s=settings.redis.timeout_s)
+    return ModelStore(settings.redis.models, namespace=settings.namespace, timeout_s=settings.redis.timeout_s)
 
 
 def open_blobs(settings: Settings) -> Blobs:
     """Raises SettingsError where no container is set."""
-    if not settings.azure.connection_string:
-        raise SettingsError("FEATURESTORE_AZURE_CONNECTION_STRING is not set: there is no container of models")
     from featurestore.models.blobs import ModelBlobs  # here, because runs of features do not need Azure's client
 
-    return ModelBlobs(settings.azure.connection_string, settings.name(settings.azure.container, "-"))
+    return ModelBlobs(settings.azure, settings.namespace)

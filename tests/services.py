@@ -5,11 +5,13 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from confluent_kafka.cimpl import NewTopic
 
+from featurestore.models.blobs import ModelBlobs
+from featurestore.settings import AzureSettings
 from featurestore_cli.stack.azurite import AzuriteServer
 from featurestore_cli.stack.kafka import KafkaBroker, admin, own_hosts
 from featurestore_cli.stack.ports import Ports
@@ -37,6 +39,14 @@ class Redis:
 class Azurite:
     connection_string: str
     child: Child
+
+    @property
+    def settings(self) -> AzureSettings:
+        return AzureSettings(connection_string=self.connection_string)
+
+    def blobs(self, container: str) -> ModelBlobs:
+        """The models in a container of it."""
+        return ModelBlobs(replace(self.settings, container=container))
 
 
 @contextmanager

@@ -11,13 +11,14 @@ from azure.storage.blob import BlobClient, BlobPrefix
 
 from featurestore.blob_container import BlobContainer, BlobMissingError
 from featurestore.errors import NoSpaceError
+from featurestore.settings import AzureSettings
 
 
 class BlobStorage:
     """Blobs of one container, made with the first file; see featurestore.landing.storage.Storage."""
 
-    def __init__(self, connection_string: str, container: str) -> None:
-        self._container = BlobContainer(connection_string, container)
+    def __init__(self, azure: AzureSettings, container: str) -> None:
+        self._container = BlobContainer(azure, container)
 
     @property
     def address(self) -> str:

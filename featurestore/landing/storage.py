@@ -68,7 +68,7 @@ def open_storage(settings: Settings) -> Storage:
         from featurestore.landing.blob import BlobStorage  # here, because Azure's client takes long to import
 
         container = settings.name(settings.azure.landing_container, "-")
-        return BlobStorage(settings.azure.connection_string, container)
+        return BlobStorage(settings.azure, container)
     from featurestore.landing.disk import DiskStorage
 
     return DiskStorage(settings.landing_dir)

@@ -23,6 +23,7 @@ from featurestore.blob_container import BlobContainer, BlobMissingError
 from featurestore.errors import StoreUnavailableError, TerminalError
 from featurestore.models.history import BlobVersion, Scan, Unusable, next_word, scan_of
 from featurestore.models.metadata import PRODUCTION, Artifact, MetadataError, ModelVersion, Status, decode, encode
+from featurestore.settings import AzureSettings
 
 MAX_METADATA_BYTES = 4 * 2**20
 PROMOTION_TRIES = 10  # of taking a number, when others promote the same model at the same time
@@ -34,12 +35,13 @@ _WORD_FILE = re.compile(r"([^/]+)/metadata\.(\d{6})\.json")
 class ModelBlobs:
     """Reads and writes the container; nothing is asked before the first call. Thread-safe.
 
-    Every call is tried three times, within `timeout_s` each. Raises, from every method: StoreUnavailableError (no
-    answer), SettingsError (credentials), TerminalError (not there, or not what it should be).
+    Every call is tried as often as the settings say. Raises, from every method: StoreUnavailableError (no answer),
+    SettingsError (credentials), TerminalError (not there, or not what it should be).
     """
 
-    def __init__(self, connection_string: str, container: str = "ai-models", *, timeout_s: float = 30.0) -> None:
-        self._container = BlobContainer(connection_string, container, timeout_s=timeout_s)
+    def __init__(self, azure: AzureSettings, namespace: str = "") -> None:
+        """Raises SettingsError as BlobContainer does."""
+        self._container = BlobContainer(azure, f"{namespace}-{azure.container}" if namespace else azure.container)
         self._seen: dict[tuple[str, str], ModelVersion | Unusable] = {}  # by blob name and ETag
 
     @property
@@ -56,16 +58,17 @@ class ModelBlobs:
         """Every usable metadata file, each model's in the order they count; see `scan` for the others."""
         return list(self.scan().versions)
 
-    def scan(self) -> Scan:
-        """Every metadata file. Downloads only what is new since the last scan of this object.
+    def scan(self, model_id: str = "") -> Scan:
+        """Every metadata file, or those of one model. Downloads only what is new since the last scan of this object.
 
         The promotions of a model end at the first number that is missing or unusable: those behind it do not count
         before it does.
         """
         seen = {
-            (name, etag): self._seen.get((name, etag)) or self._metadata(name, etag) for name, etag in self._listed()
+            (name, etag): self._seen.get((name, etag)) or self._metadata(name, etag)
+            for name, etag in self._listed(model_id)
         }
-        self._seen = seen
+        self._seen = {**self._seen, **seen} if model_id else seen
         found = [BlobVersion(one, etag, name) for (name, etag), one in seen.items() if isinstance(one, ModelVersion)]
         unusable = [one for one in seen.values() if isinstance(one, Unusable)]
         return scan_of(found, unusable)
@@ -133,11 +136,11 @@ class ModelBlobs:
 
     def _history(self, model_id: str) -> list[ModelVersion]:
         """What was said about a model, in order."""
-        scan = self.scan()
+        scan = self.scan(model_id)
         for one in scan.unusable:
             if one.location.startswith(f"{model_id}/metadata."):
                 raise TerminalError(f"{one.location} cannot be used: {one.reason}")
-        return [one.metadata for one in scan.versions if one.metadata.model_id == model_id]
+        return [one.metadata for one in scan.versions]
 
     def _copy_to_production(self, artifact: Artifact) -> None:
         name = artifact.azure_location + PRODUCTION
@@ -149,11 +152,11 @@ class ModelBlobs:
         if (size, digest) != (artifact.size_bytes, artifact.sha256):
             raise TerminalError(f"{name} is there already with other content than {artifact.azure_location}")
 
-    def _listed(self) -> list[tuple[str, str]]:
+    def _listed(self, model_id: str) -> list[tuple[str, str]]:
         """Names and ETags of the metadata files."""
         try:
             with self._container.explained("the container"):
-                blobs = list(self._container.client.list_blobs())
+                blobs = list(self._container.client.list_blobs(name_starts_with=f"{model_id}/" if model_id else None))
         except BlobMissingError:  # a container that is not there yet has no models
             return []
         named = ((str(blob.name), _bare(blob.etag)) for blob in blobs)

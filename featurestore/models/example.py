@@ -30,7 +30,7 @@ def push_example(settings: Settings) -> bool:
 
     Raises as ModelBlobs does.
     """
-    blobs = ModelBlobs(settings.azure.connection_string, settings.name(settings.azure.container, "-"))
+    blobs = ModelBlobs(settings.azure, settings.namespace)
     try:
         if any(one.metadata.model_id == MODEL_ID and one.metadata.promotion for one in blobs.versions()):
             return False

@@ -29,7 +29,7 @@ NOW = datetime(2026, 5, 4, 10, 59, 59, tzinfo=UTC)
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     if request.param == "disk":
         return DiskStorage(tmp_path / "landing")
-    return BlobStorage(request.getfixturevalue("azurite").connection_string, f"landing-{uuid.uuid4().hex}")
+    return BlobStorage(request.getfixturevalue("azurite").settings, f"landing-{uuid.uuid4().hex}")
 
 
 @pytest.fixture
@@ -310,4 +310,4 @@ def test_the_settings_choose(tmp_path: Path) -> None:
 def test_a_blob_service_that_does_not_answer_is_named() -> None:
     text = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=a2V5;BlobEndpoint=http://127.0.0.1:1/a;"
     with pytest.raises(StoreUnavailableError, match="Azure Blob Storage does not answer at http://127"):
-        BlobStorage(text, "landing").names("a")
+        BlobStorage(AzureSettings(connection_string=text), "landing").names("a")

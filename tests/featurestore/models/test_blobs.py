@@ -1,22 +1,24 @@
 """The container of models, in a real blob service."""
 
 import socket
+import sys
 import uuid
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
 
 import pytest
-from azure.storage.blob import ContainerClient
+from azure.storage.blob import ContainerClient, ContainerSasPermissions, generate_container_sas
 
 from featurestore.errors import SettingsError, StoreUnavailableError, TerminalError
 from featurestore.models.blobs import ModelBlobs
 from featurestore.models.example import MODEL_ID
 from featurestore.models.history import Unusable
 from featurestore.models.metadata import ModelVersion, encode
+from featurestore.settings import AzureSettings
 from tests.featurestore.models.examples import NOW, promoted, pushed
 from tests.services import Azurite
 
@@ -33,7 +35,7 @@ def container(azurite: Azurite) -> Generator[ContainerClient]:
 
 @pytest.fixture
 def blobs(azurite: Azurite, container: ContainerClient) -> Generator[ModelBlobs]:
-    one = ModelBlobs(azurite.connection_string, container.container_name)
+    one = azurite.blobs(container.container_name)
     yield one
     one.close()
 
@@ -133,7 +135,7 @@ def test_racing_promotions_have_one_order(azurite: Azurite, container: Container
         blobs.push(*pushed(version))
 
     def one(version: str) -> bool:
-        own = ModelBlobs(azurite.connection_string, container.container_name)
+        own = azurite.blobs(container.container_name)
         try:
             return promote(own, version)
         finally:
@@ -216,12 +218,20 @@ def test_a_file_that_was_overwritten_is_read_again(blobs: ModelBlobs, container:
 # ---- the service is not there, or refuses
 
 
+def parts_of(azurite: Azurite) -> dict[str, str]:
+    return dict(part.split("=", 1) for part in azurite.connection_string.strip(";").split(";"))
+
+
+def joined(parts: dict[str, str]) -> str:
+    return ";".join(f"{name}={value}" for name, value in parts.items())
+
+
 def test_a_service_that_is_not_there_is_named_in_bounded_time(azurite: Azurite) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    parts = dict(part.split("=", 1) for part in azurite.connection_string.strip(";").split(";"))
+    parts = parts_of(azurite)
     parts["BlobEndpoint"] = f"http://127.0.0.1:{port}/{parts['AccountName']}"
-    blobs = ModelBlobs(";".join(f"{name}={value}" for name, value in parts.items()), timeout_s=5)
+    blobs = ModelBlobs(AzureSettings(connection_string=joined(parts), timeout_s=5))
     started = monotonic()
     with pytest.raises(StoreUnavailableError) as caught:
         blobs.versions()
@@ -232,15 +242,76 @@ def test_a_service_that_is_not_there_is_named_in_bounded_time(azurite: Azurite) 
 
 
 def test_a_wrong_key_is_a_wrong_setting(azurite: Azurite) -> None:
-    blobs = ModelBlobs(azurite.connection_string.replace("AccountKey=", "AccountKey=AAAA"))
-    with pytest.raises(SettingsError, match="FEATURESTORE_AZURE_CONNECTION_STRING") as caught:
+    blobs = ModelBlobs(
+        AzureSettings(connection_string=azurite.connection_string.replace("AccountKey=", "AccountKey=AAAA"))
+    )
+    with pytest.raises(SettingsError, match="FEATURESTORE_AZURE_…") as caught:
         blobs.versions()
     assert "AAAA" not in str(caught.value)
     blobs.close()
 
 
-@pytest.mark.parametrize("text", ["", "AccountKey=secret", "secret"])
+@pytest.mark.parametrize("text", ["AccountKey=secret", "secret"])
 def test_what_is_no_connection_string_is_a_wrong_setting(text: str) -> None:
     with pytest.raises(SettingsError, match="FEATURESTORE_AZURE_CONNECTION_STRING") as caught:
-        ModelBlobs(text)
+        ModelBlobs(AzureSettings(connection_string=text))
     assert "secret" not in str(caught.value)
+
+
+# ---- ways to sign in
+
+
+def signed_in(azurite: Azurite, container: str, way: str) -> AzureSettings:
+    parts = parts_of(azurite)
+    secret = {"account_key": parts["AccountKey"]} if way == "key" else {"sas_token": sas_token(parts, container)}
+    return AzureSettings(account_url=parts["BlobEndpoint"], container=container, **secret)
+
+
+def sas_token(parts: dict[str, str], container: str) -> str:
+    may = ContainerSasPermissions(read=True, write=True, list=True, create=True)
+    until = datetime.now(UTC) + timedelta(hours=1)
+    return generate_container_sas(parts["AccountName"], container, parts["AccountKey"], permission=may, expiry=until)
+
+
+@pytest.mark.parametrize("way", ["key", "sas"])
+def test_an_account_key_and_a_sas_token_sign_in(azurite: Azurite, container: ContainerClient, way: str) -> None:
+    container.create_container()  # which a SAS token of the container may not
+    blobs = ModelBlobs(signed_in(azurite, container.container_name, way))
+    assert blobs.push(*pushed())
+    assert promote(blobs, "1")
+    assert len(blobs.versions()) == 2
+    blobs.close()
+
+
+def test_a_sas_token_of_another_container_is_refused(azurite: Azurite, container: ContainerClient) -> None:
+    elsewhere = replace(signed_in(azurite, "elsewhere", "sas"), container=container.container_name)
+    blobs = ModelBlobs(elsewhere)
+    with pytest.raises(SettingsError, match="refuses the credentials") as caught:
+        blobs.versions()
+    assert "sig=" not in str(caught.value)
+    blobs.close()
+
+
+URL = "https://account.blob.core.windows.net"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (AzureSettings(), "neither FEATURESTORE_AZURE_CONNECTION_STRING nor …_ACCOUNT_URL is set"),
+        (AzureSettings(account_url=URL, account_key="a2V5", sas_token="sig=x"), "are both set"),
+        (AzureSettings(account_url="http://127.0.0.1:1/a"), "default credentials need an https:// address"),
+    ],
+)
+def test_settings_that_do_not_say_how_to_sign_in_are_refused(settings: AzureSettings, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        ModelBlobs(settings)
+
+
+def test_azures_default_credentials_are_those_of_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    blobs = ModelBlobs(AzureSettings(account_url=URL))
+    assert blobs.address == f"{URL}/ai-models"
+    blobs.close()
+    monkeypatch.setitem(sys.modules, "azure.identity", None)  # as without the extra
+    with pytest.raises(SettingsError, match=r"install featurestore-dagster\[azure\]"):
+        ModelBlobs(AzureSettings(account_url=URL))

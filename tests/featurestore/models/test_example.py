@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from featurestore.models.blobs import ModelBlobs
 from featurestore.models.example import MODEL_ID, VERSION, example, push_example
 from featurestore.models.gate import check
 from featurestore.models.metadata import encode
@@ -36,7 +35,7 @@ def test_it_is_promoted_once_and_let_through(azurite: Azurite) -> None:
     settings = Settings(azure=azure, namespace="ns")
     assert push_example(settings)
     assert not push_example(settings)
-    blobs = ModelBlobs(azurite.connection_string, f"ns-{container}")
+    blobs = azurite.blobs(f"ns-{container}")
     staged, production = (one.metadata for one in blobs.versions())
     assert (staged.status, production.status) == ("staging", "production")
     artifacts = {one.artifact_type: blobs.download(one) for one in production.artifacts}

@@ -51,7 +51,7 @@ class Way:
 def way(azurite: Azurite, redis_url: str) -> Generator[Way]:
     name = f"c{uuid.uuid4().hex}"
     with ContainerClient.from_connection_string(azurite.connection_string, name) as container:
-        way = Way(ModelBlobs(azurite.connection_string, name), container, EmbeddedDatabase(), ModelStore(redis_url))
+        way = Way(azurite.blobs(name), container, EmbeddedDatabase(), ModelStore(redis_url))
         for version in "12":
             way.blobs.push(*pushed(version))
         yield way

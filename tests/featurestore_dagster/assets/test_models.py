@@ -15,6 +15,7 @@ from featurestore.definitions.project import Project
 from featurestore.models.blobs import ModelBlobs
 from featurestore.models.example import MODEL_ID
 from featurestore.models.publish import ModelStore
+from featurestore.settings import AzureSettings
 from featurestore_dagster.assets.models import model_assets
 from featurestore_dagster.names import Keys
 from featurestore_dagster.sensors import models
@@ -31,7 +32,7 @@ class Way:
     def __init__(self, azurite: Azurite, redis_url: str, directory: Path, instance: dg.DagsterInstance) -> None:
         name = f"c{uuid.uuid4().hex}"
         self.container = ContainerClient.from_connection_string(azurite.connection_string, name)
-        self.blobs, self.store = ModelBlobs(azurite.connection_string, name), ModelStore(redis_url)
+        self.blobs, self.store = azurite.blobs(name), ModelStore(redis_url)
         self.resources = {**memory_resources(directory), "blobs": self.blobs, "models": self.store}
         self.instance, self.now, self.cursor = instance, datetime.now(UTC), ""
         self.sensor = models.sensor(
@@ -170,7 +171,10 @@ def test_one_publication_at_a_time(way: Way) -> None:
 
 def test_no_container_is_a_skip_that_says_so(instance: dg.DagsterInstance) -> None:
     nowhere = "AccountName=a;AccountKey=a2V5;BlobEndpoint=http://127.0.0.1:1/a;"
-    sensor = models.sensor(lambda: ModelBlobs(nowhere, timeout_s=1), lambda: ModelStore("redis://127.0.0.1:1"))
+    sensor = models.sensor(
+        lambda: ModelBlobs(AzureSettings(connection_string=nowhere, timeout_s=1, tries=1)),
+        lambda: ModelStore("redis://127.0.0.1:1"),
+    )
     result: Any = sensor(dg.build_sensor_context(instance=instance))
     assert isinstance(result, dg.SkipReason)
     assert "does not answer" in (result.skip_message or "")
