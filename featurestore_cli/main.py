@@ -31,7 +31,7 @@ COMMANDS = {
     "upload": "send a file to a source",
     "batches": "landed batches that wait or are parked; release them",
     "dead-letters": "records that could not be landed",
-    "models": "which models can be served",
+    "models": "push, promote and roll back models; what is served",
     "training-set": "what was known of entities at given times",
 }
 

@@ -45,6 +45,7 @@ def check(version: ModelVersion, artifacts: Mapping[str, bytes], project: Projec
         *_status(version),
         *_files(version, artifacts, allow_pickle=model.allow_pickle),
         *_features(version, model, project),
+        *_receipt(version),
     ]
     # A file that is not what it should be is not loaded.
     return tuple(refusals or _scores(version, artifacts))
@@ -116,6 +117,19 @@ def _feature(expected: ExpectedFeature, features: Mapping[str, tuple[View, Featu
         yield Refusal("type", f"feature {feature.name!r} is {feature.dtype.__name__}, not {expected.type}")
     if isinstance(view, FeatureView) and not feature.online:
         yield Refusal("online", f"feature {feature.name!r} is not online; set online=True in view {view.name!r}")
+
+
+def _receipt(version: ModelVersion) -> Iterator[Refusal]:
+    """Whether the training set, where its receipt is known, had what the model expects."""
+    trained_on = version.receipt.get("features")
+    if trained_on is None:
+        return
+    for expected in version.expected_features:
+        if expected.name not in trained_on:
+            yield Refusal("receipt", f"feature {expected.name!r} is not in the training set of its receipt")
+    for view, number in dict(version.receipt.get("versions", {})).items():
+        if version.view_versions.get(view, number) != number:
+            yield Refusal("receipt", f"the training set has version {number} of view {view!r}, the model pins another")
 
 
 def _scores(version: ModelVersion, artifacts: Mapping[str, bytes]) -> Iterator[Refusal]:

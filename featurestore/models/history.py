@@ -55,6 +55,16 @@ def scan_of(versions: Sequence[BlobVersion], unusable: Sequence[Unusable]) -> Sc
     return Scan(tuple(kept), (*unusable, *behind))
 
 
+def in_production(history: Sequence[ModelVersion]) -> list[str]:
+    """Of one model's history, the versions that were promoted and not retired since; the last of them is to be served.
+
+    The same as productions.sql says.
+    """
+    words = {one.version: one for one in history}  # the last about each
+    promoted = [one for one in words.values() if one.promotion and one.status == "production"]
+    return [one.version for one in sorted(promoted, key=lambda one: one.promotion)]
+
+
 def next_word(
     history: Sequence[ModelVersion], pushed: ModelVersion, *, actor: str, now: datetime, status: Status
 ) -> ModelVersion:

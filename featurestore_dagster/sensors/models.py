@@ -10,7 +10,9 @@ import msgspec
 
 from featurestore.errors import FeatureStoreError
 from featurestore.landing.zone import utc_now
+from featurestore.models import history
 from featurestore.models.history import BlobVersion, Scan
+from featurestore.models.metadata import ModelVersion
 from featurestore.models.publish import ModelStore
 from featurestore_dagster.names import PLAIN, Keys
 from featurestore_dagster.runs import LIVE
@@ -77,18 +79,12 @@ def state_of(scan: Scan) -> str:
 
 
 def in_production(versions: Sequence[BlobVersion]) -> dict[str, str]:
-    """The version of each promoted model that is to be served, '' if all were retired; as productions.sql says."""
-    words: dict[tuple[str, str], BlobVersion] = {}  # the last about each version
-    promoted: set[str] = set()
+    """The version of each promoted model that is to be served, '' if all were retired."""
+    histories: dict[str, list[ModelVersion]] = {}
     for one in versions:
-        words[one.metadata.model_id, one.metadata.version] = one
-        if one.metadata.promotion:
-            promoted.add(one.metadata.model_id)
-    wanted = dict.fromkeys(sorted(promoted), "")
-    for (model_id, version), one in sorted(words.items(), key=lambda item: item[1].metadata.promotion):
-        if one.metadata.status == "production":
-            wanted[model_id] = version
-    return wanted
+        histories.setdefault(one.metadata.model_id, []).append(one.metadata)
+    promoted = {model_id: words for model_id, words in histories.items() if any(one.promotion for one in words)}
+    return {model_id: (history.in_production(words) or [""])[-1] for model_id, words in sorted(promoted.items())}
 
 
 def not_served(scan: Scan, models: ModelStore) -> list[str]:
