@@ -46,13 +46,19 @@ class RedisSettings:
     timeout_s: float = 5.0
 
     @property
+    def is_cluster(self) -> bool:
+        return "+cluster://" in self.url
+
+    @property
     def queues(self) -> str:
+        if self.is_cluster and not self.queue_url:
+            raise SettingsError("a Redis Cluster holds no queues and no models; set FEATURESTORE_REDIS_QUEUE_URL")
         return self.queue_url or self.url
 
     @property
     def models(self) -> str:
-        """Where models are published: with the online store, unless that is a cluster, which splits a model's keys."""
-        return self.queues if "+cluster://" in self.url else self.url
+        """Where models are published: with the online store, or beside the queues if that is a cluster."""
+        return self.queues if self.is_cluster else self.url
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +169,7 @@ class ServerSettings:
     max_features: int = 1000
     max_values: int = 100_000  # rows times features, of a reply
     max_bytes: int = 2**20
+    model_bytes: int = 2**30  # of the artifacts of loaded models; 0 = no model is looked up or scored
     timeout_s: float = 5.0  # from a request to its reply; a client may ask for less
     drain_s: float = 1.0  # how long requests are still taken after /ready has said 503
 

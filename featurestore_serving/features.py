@@ -26,14 +26,18 @@ _NAMES: Mapping[type, str] = {
 }
 
 
+Keys = Mapping[str, Sequence[Scalar]]  # key column → one value per row
+RequestValues = Mapping[str, Sequence[Scalar | None]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureRequest:
     """What a client asks for; nothing is checked yet."""
 
     features: Sequence[str] = ()
     model: str = ""
-    keys: Mapping[str, Sequence[Scalar]]
-    request: Mapping[str, Sequence[Scalar | None]]
+    keys: Keys
+    request: RequestValues
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +78,8 @@ class _Column:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """A checked choice of features."""
+class Plan:
+    """A checked choice of features: what they are read by."""
 
     features: tuple[FeatureOf | View, ...]
     names: tuple[str, ...]
@@ -89,13 +93,32 @@ class Features:
 
     def __init__(self, store: Store, limits: Limits) -> None:
         self._store, self._limits = store, limits
-        self._plans: dict[tuple[str | Active, ...], _Plan] = {}
+        self._plans: dict[tuple[str | Active, ...], Plan] = {}
 
     def answer(self, asked: FeatureRequest) -> Answer:
-        plan = self._plan(asked)
-        rows = self._rows(plan, asked)
-        found = self._store.online({**asked.keys, **asked.request}, plan.features) if rows else []
+        return self.read(self._plan(asked), asked.keys, asked.request)
+
+    def read(self, plan: Plan, keys: Keys, request: RequestValues) -> Answer:
+        rows = self._rows(plan, keys, request)
+        found = self._store.online({**keys, **request}, plan.features) if rows else []
         return Answer(plan.names, plan.dtypes, found)
+
+    def plan(self, features: tuple[FeatureOf | View, ...]) -> Plan:
+        """What it takes to read these features.
+
+        Raises:
+            DefinitionError: one is not read online.
+            RefusedError: they are too many, or cannot be asked for together.
+        """
+        reads = self._store.reading(features)
+        if len(reads.names) > self._limits.features:
+            raise self._too_many(len(reads.names))
+        request = {one.name: _Column.of(one.name, [one.dtype], nullable=one.nullable) for one in reads.request}
+        keys = {name: self._key_column(reads, name) for name in reads.key_columns}
+        both = sorted(keys.keys() & request.keys())
+        if both:
+            raise RefusedError(Reason.INVALID, f"{both[0]!r} is a key column and a request value; make two requests")
+        return Plan(features, reads.names, reads.dtypes, keys, request)
 
     def catalogue(self) -> Mapping[str, object]:
         """What can be asked for, as plain values for JSON."""
@@ -117,7 +140,7 @@ class Features:
         ]
         return {"views": views, "models": models}
 
-    def _plan(self, asked: FeatureRequest) -> _Plan:
+    def _plan(self, asked: FeatureRequest) -> Plan:
         if bool(asked.features) == bool(asked.model):
             raise RefusedError(Reason.INVALID, "ask for features by name, or for the features of a model: one of them")
         active = () if asked.model else self._store.active()
@@ -126,7 +149,7 @@ class Features:
         if plan is None:
             if len(asked.features) > self._limits.features:
                 raise self._too_many(len(asked.features))
-            plan = self._checked(self._of_model(asked.model) if asked.model else self._named(asked.features, active))
+            plan = self.plan(self._of_model(asked.model) if asked.model else self._named(asked.features, active))
             if len(self._plans) >= MAX_PLANS:
                 self._plans.clear()
             self._plans[key] = plan
@@ -141,28 +164,17 @@ class Features:
     def _named(self, names: Sequence[str], active: Active) -> tuple[FeatureOf | View, ...]:
         return tuple(self._store.project.find(name[:LONGEST_TEXT], dict(active)) for name in names)
 
-    def _checked(self, features: tuple[FeatureOf | View, ...]) -> _Plan:
-        reads = self._store.reading(features)
-        if len(reads.names) > self._limits.features:
-            raise self._too_many(len(reads.names))
-        request = {one.name: _Column.of(one.name, [one.dtype], nullable=one.nullable) for one in reads.request}
-        keys = {name: self._key_column(reads, name) for name in reads.key_columns}
-        both = sorted(keys.keys() & request.keys())
-        if both:
-            raise RefusedError(Reason.INVALID, f"{both[0]!r} is a key column and a request value; make two requests")
-        return _Plan(features, reads.names, reads.dtypes, keys, request)
-
     def _key_column(self, reads: OnlineReads, name: str) -> _Column:
         """A key's type is that of the column in the sources; they may differ, since the text is what identifies."""
         entities = {entity.name for entity, _ in reads.stored if name in entity.key_columns}
         views = (view for view in self._store.project.feature_views if view.entity.name in entities)
         return _Column.of(name, (view.source.columns[name].dtype for view in views))
 
-    def _rows(self, plan: _Plan, asked: FeatureRequest) -> int:
+    def _rows(self, plan: Plan, keys: Keys, request: RequestValues) -> int:
         """Check both groups of columns; return how many rows they have."""
-        _check_names("key column", "keys", asked.keys, plan.keys)
-        _check_names("request value", "request", asked.request, plan.request)
-        lengths = {name: len(values) for name, values in (*asked.keys.items(), *asked.request.items())}
+        _check_names("key column", "keys", keys, plan.keys)
+        _check_names("request value", "request", request, plan.request)
+        lengths = {name: len(values) for name, values in (*keys.items(), *request.items())}
         if len(set(lengths.values())) > 1:
             shown = ", ".join(f"{name} has {count}" for name, count in lengths.items())
             raise RefusedError(Reason.INVALID, f"every column has one value per row, and {shown}")
@@ -174,7 +186,7 @@ class Features:
             raise RefusedError(
                 Reason.TOO_LARGE, f"{shown} in one request; at most {self._limits.values} values are allowed"
             )
-        for columns, given in ((plan.keys, asked.keys), (plan.request, asked.request)):
+        for columns, given in ((plan.keys, keys), (plan.request, request)):
             for name, values in given.items():
                 _check_values(columns[name], values)
         return rows

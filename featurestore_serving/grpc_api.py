@@ -1,7 +1,9 @@
 """Features over gRPC: the service, and the server that offers it."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,8 +22,9 @@ from featurestore_serving.metrics import ServerMetrics
 from featurestore_serving.pb import serving_pb2 as pb
 from featurestore_serving.pb import serving_pb2_grpc as pb_grpc
 from featurestore_serving.refusals import GRPC_STATUS, RETRY_AFTER_S, Reason, RefusedError, Transport, reason_of
+from featurestore_serving.scores import ScoreAnswer, ScoreRequest, Scores
 
-SERVICE = pb.DESCRIPTOR.services_by_name["Features"].full_name
+SERVICES = tuple(service.full_name for service in pb.DESCRIPTOR.services_by_name.values())
 GRACE_S = 20.0  # for calls under way when the server drains
 
 _STATUS: Mapping[str, pb.Status] = {
@@ -42,26 +45,54 @@ class FeaturesServicer(pb_grpc.FeaturesServicer):
         self._features, self._metrics = features, metrics
 
     def GetFeatures(self, request: pb.GetFeaturesRequest, context: grpc.ServicerContext) -> pb.GetFeaturesResponse:  # noqa: N802
-        try:
-            with self._metrics.observed(Transport.GRPC):
-                if not context.is_active():  # its deadline passed while it waited for a thread
-                    raise RefusedError(Reason.LATE, "the deadline passed before the call began")
-                answer = self._features.answer(_request(request))
-                self._metrics.answered(Transport.GRPC, len(answer.rows))
-                return _response(answer)
-        except FeatureStoreError as error:
-            reason = reason_of(error)
-            if reason in RETRY_AFTER_S:
-                context.set_trailing_metadata((("retry-after", str(RETRY_AFTER_S[reason])),))
-            context.abort(GRPC_STATUS[reason], str(error))
+        with _answering(self._metrics, context):
+            answer = self._features.answer(_request(request))
+            self._metrics.answered(Transport.GRPC, len(answer.rows))
+            return _response(answer)
         raise AssertionError("abort raises")
+
+
+class ScoringServicer(pb_grpc.ScoringServicer):
+    """Translates; what a call does stands in `scores`."""
+
+    def __init__(self, scores: Scores, metrics: ServerMetrics) -> None:
+        self._scores, self._metrics = scores, metrics
+
+    def Score(self, request: pb.ScoreRequest, context: grpc.ServicerContext) -> pb.ScoreResponse:  # noqa: N802
+        with _answering(self._metrics, context):
+            answer = self._scores.answer(_score_request(request))
+            self._metrics.answered(Transport.GRPC, len(answer.scores))
+            return _score_response(answer)
+        raise AssertionError("abort raises")
+
+
+@contextmanager
+def _answering(metrics: ServerMetrics, context: grpc.ServicerContext) -> Generator[None]:
+    """Count a call, and end it with the status of the error that its answer raises."""
+    try:
+        with metrics.observed(Transport.GRPC):
+            if not context.is_active():  # its deadline passed while it waited for a thread
+                raise RefusedError(Reason.LATE, "the deadline passed before the call began")
+            yield
+    except FeatureStoreError as error:
+        reason = reason_of(error)
+        if reason in RETRY_AFTER_S:
+            context.set_trailing_metadata((("retry-after", str(RETRY_AFTER_S[reason])),))
+        context.abort(GRPC_STATUS[reason], str(error))
 
 
 class GrpcServer:
     """Serves until it is stopped."""
 
     def __init__(
-        self, features: Features, token: Token, settings: ServerSettings, metrics: ServerMetrics, *, shared: bool
+        self,
+        features: Features,
+        scores: Scores,
+        token: Token,
+        settings: ServerSettings,
+        metrics: ServerMetrics,
+        *,
+        shared: bool,
     ) -> None:
         self._address = settings.grpc_address
         self._health = grpc_health.HealthServicer(experimental_non_blocking=True)
@@ -72,6 +103,7 @@ class GrpcServer:
             maximum_concurrent_rpcs=settings.max_requests,  # above it, RESOURCE_EXHAUSTED
         )
         pb_grpc.add_FeaturesServicer_to_server(FeaturesServicer(features, metrics), self._server)
+        pb_grpc.add_ScoringServicer_to_server(ScoringServicer(scores, metrics), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self.port = _listen(self._server, settings)
 
@@ -81,7 +113,7 @@ class GrpcServer:
     def tell(self, *, serving: bool) -> None:
         """What the health service says."""
         states = health_pb2.HealthCheckResponse
-        for service in ("", SERVICE):
+        for service in ("", *SERVICES):
             self._health.set(service, states.SERVING if serving else states.NOT_SERVING)
 
     def stop(self, grace_s: float | None = GRACE_S) -> None:
@@ -124,6 +156,14 @@ def _request(request: pb.GetFeaturesRequest) -> FeatureRequest:
     )
 
 
+def _score_request(request: pb.ScoreRequest) -> ScoreRequest:
+    return ScoreRequest(
+        model=request.model,
+        keys={name: _key_values(name, column) for name, column in request.keys.items()},
+        request={name: [_scalar(value) for value in column.values] for name, column in request.request.items()},
+    )
+
+
 def _key_values(name: str, column: pb.KeyColumn) -> Sequence[int] | Sequence[str]:
     kind = column.WhichOneof("values")
     if kind == "integers":
@@ -138,8 +178,26 @@ def _scalar(value: pb.Value) -> Scalar | None:
     return None if kind is None else getattr(value, kind)
 
 
+def _score_response(answer: ScoreAnswer) -> pb.ScoreResponse:
+    response = pb.ScoreResponse(
+        model=answer.model,
+        version=answer.version,
+        scores=[math.nan if score is None else score for score in answer.scores],
+        reasons=[reason or "" for reason in answer.reasons],
+        features=answer.read.names,
+    )
+    _add_columns(response, answer.read)
+    return response
+
+
 def _response(answer: Answer) -> pb.GetFeaturesResponse:
-    micros, response = _Micros(), pb.GetFeaturesResponse(features=answer.names)
+    response = pb.GetFeaturesResponse(features=answer.names)
+    _add_columns(response, answer)
+    return response
+
+
+def _add_columns(response: pb.GetFeaturesResponse | pb.ScoreResponse, answer: Answer) -> None:
+    micros = _Micros()
     for name, dtype in zip(answer.names, answer.dtypes, strict=True):
         cells = [row[name] for row in answer.rows]
         # Filled in place, which takes a quarter of the time of messages that are made and then copied.
@@ -148,7 +206,6 @@ def _response(answer: Answer) -> pb.GetFeaturesResponse:
         getattr(column, _MEMBER[dtype]).values.extend([empty if one.value is None else one.value for one in cells])
         column.statuses.extend([_STATUS[one.status] for one in cells])
         column.event_timestamps_us.extend([micros[one.event_timestamp] for one in cells])
-    return response
 
 
 class _Micros(dict[datetime | None, int]):

@@ -1,45 +1,26 @@
-"""Features over HTTP: the routes, and what each answers."""
+"""Features and scores over HTTP: the routes, and what each answers."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from featurestore.errors import FeatureStoreError
 from featurestore.process.health import Health
-from featurestore_serving.auth import Token
 from featurestore_serving.features import Features, Limits
-from featurestore_serving.gate import Gate
-from featurestore_serving.metrics import ServerMetrics
+from featurestore_serving.http_door import JSON, Door
+from featurestore_serving.inference_api import InferenceApi
 from featurestore_serving.openapi import page, specification
-from featurestore_serving.refusals import HTTP_STATUS, RETRY_AFTER_S, Reason, RefusedError, Transport, reason_of
-from featurestore_serving.wire import parse, render, render_error
+from featurestore_serving.refusals import Reason, RefusedError
+from featurestore_serving.scores import Scores
+from featurestore_serving.wire import parse, parse_score, render, render_error, render_score
 
-TIMEOUT_HEADER = "x-timeout-ms"
-LINGER = (
-    8  # a body up to so many times too large is read and dropped, because who still sends does not read the refusal
-)
-
-_JSON = "application/json"
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 _REASONS: Mapping[int, Reason] = {400: Reason.MALFORMED, 404: Reason.INVALID, 405: Reason.INVALID}
 _PAGE_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
-
-Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpLimits:
-    """What a request may cost."""
-
-    body_bytes: int
-    timeout_s: float
 
 
 class HttpApi:
@@ -48,76 +29,57 @@ class HttpApi:
     def __init__(
         self,
         features: Features,
-        gate: Gate,
-        token: Token,
+        scores: Scores,
+        inference: InferenceApi,
+        door: Door,
         *,
-        limits: HttpLimits,
         asked: Limits,
         health: Health,
-        metrics: ServerMetrics,
         scrape: Callable[[], bytes],
     ) -> None:
-        self._features, self._gate, self._token = features, gate, token
-        self._limits, self._health, self._metrics, self._scrape = limits, health, metrics, scrape
-        self._specification = msgspec.json.encode(specification(asked, limits.body_bytes, limits.timeout_s))
+        self._features, self._scores, self._inference, self._door = features, scores, inference, door
+        self._health, self._scrape = health, scrape
+        self._specification = msgspec.json.encode(specification(asked, door.limits.body_bytes, door.limits.timeout_s))
         self._page = page(msgspec.json.decode(self._specification))
 
     def application(self) -> Starlette:
+        guarded = self._door.guarded
         routes = [
-            Route("/v1/features", self._answered(self._get_features), methods=["POST"]),
-            Route("/v1/features", self._answered(self._list_features), methods=["GET"]),
-            Route("/metrics", self._answered(self._get_metrics), methods=["GET"]),
+            Route("/v1/features", guarded(self._get_features), methods=["POST"]),
+            Route("/v1/features", guarded(self._list_features), methods=["GET"]),
+            Route("/v1/score", guarded(self._score), methods=["POST"]),
+            Route("/metrics", guarded(self._get_metrics), methods=["GET"]),
             Route("/health", self._get_health, methods=["GET"]),
             Route("/ready", self._get_ready, methods=["GET"]),
             Route("/openapi.json", self._get_specification, methods=["GET"]),
             Route("/", self._get_page, methods=["GET"]),
+            *self._inference.routes(),
         ]
         return Starlette(routes=routes, exception_handlers={HTTPException: _not_found})
 
     async def _get_features(self, request: Request) -> Response:
-        with self._metrics.observed(Transport.HTTP):
-            if request.headers.get("content-type", _JSON).partition(";")[0].strip().lower() != _JSON:
-                raise RefusedError(Reason.INVALID, "send the request as application/json")
-            timeout_s = self._timeout_s(request)
-            body = await self._body(request)
-            reply = await self._gate.run(lambda: self._reply(body), timeout_s)
-        return Response(reply, media_type=_JSON)
+        return await self._answer(request, self._features_reply)
 
-    def _reply(self, body: bytes) -> bytes:
+    async def _score(self, request: Request) -> Response:
+        return await self._answer(request, self._score_reply)
+
+    async def _answer(self, request: Request, reply: Callable[[bytes], bytes]) -> Response:
+        def checked(body: bytes) -> bytes:
+            if request.headers.get("content-type", JSON).partition(";")[0].strip().lower() != JSON:
+                raise RefusedError(Reason.INVALID, "send the request as application/json")
+            return reply(body)
+
+        return Response(await self._door.run(request, checked), media_type=JSON)
+
+    def _features_reply(self, body: bytes) -> bytes:
         answer = self._features.answer(parse(body))
-        self._metrics.answered(Transport.HTTP, len(answer.rows))
+        self._door.answered(len(answer.rows))
         return render(answer)
 
-    def _timeout_s(self, request: Request) -> float:
-        asked = request.headers.get(TIMEOUT_HEADER)
-        if asked is None:
-            return self._limits.timeout_s
-        if not (asked.isascii() and asked.isdigit()) or len(asked) > 9 or int(asked) == 0:
-            raise RefusedError(Reason.INVALID, f"{TIMEOUT_HEADER} is a number of milliseconds from 1")
-        return min(self._limits.timeout_s, int(asked) / 1000)
-
-    async def _body(self, request: Request) -> bytes:
-        """The whole body, unless it is too large or does not come."""
-        limit = self._limits.body_bytes
-        announced = request.headers.get("content-length", "")
-        if announced.isdigit() and int(announced[:20]) > LINGER * limit:
-            raise _too_large(limit)
-        body, size = bytearray(), 0
-        try:
-            async with asyncio.timeout(self._limits.timeout_s):
-                async for part in request.stream():
-                    size += len(part)
-                    if size <= limit:
-                        body += part
-                    elif size > LINGER * limit:
-                        raise _too_large(limit)
-        except TimeoutError as error:
-            raise RefusedError(Reason.SLOW, "the request did not come in time") from error
-        except ClientDisconnect as error:
-            raise RefusedError(Reason.SLOW, "the client went away") from error
-        if size > limit:
-            raise _too_large(limit)
-        return bytes(body)
+    def _score_reply(self, body: bytes) -> bytes:
+        answer = self._scores.answer(parse_score(body))
+        self._door.answered(len(answer.scores))
+        return render_score(answer)
 
     async def _list_features(self, _: Request) -> Response:
         return JSONResponse(self._features.catalogue())
@@ -135,37 +97,10 @@ class HttpApi:
         return JSONResponse({"state": state, "note": note}, 200 if state == "ready" else 503)
 
     async def _get_specification(self, _: Request) -> Response:
-        return Response(self._specification, media_type=_JSON)
+        return Response(self._specification, media_type=JSON)
 
     async def _get_page(self, _: Request) -> Response:
         return HTMLResponse(self._page, headers=_PAGE_HEADERS)
-
-    def _answered(self, endpoint: Endpoint) -> Endpoint:
-        """Ask for the token first; turn errors of the store into replies."""
-
-        async def answered(request: Request) -> Response:
-            try:
-                self._token.check(request.headers.get("authorization", "").encode("latin-1"))
-                return await endpoint(request)
-            except FeatureStoreError as error:
-                return _refused(reason_of(error), str(error))
-
-        return answered
-
-
-def _refused(reason: Reason, message: str) -> Response:
-    headers: dict[str, str] = {}
-    if reason in RETRY_AFTER_S:
-        headers["Retry-After"] = str(RETRY_AFTER_S[reason])
-    if reason is Reason.UNAUTHENTICATED:
-        headers["WWW-Authenticate"] = "Bearer"
-    if reason in {Reason.TOO_LARGE, Reason.SLOW, Reason.UNAUTHENTICATED}:
-        headers["Connection"] = "close"  # what is left of the request is not read
-    return Response(render_error(reason, message), HTTP_STATUS[reason], headers, _JSON)
-
-
-def _too_large(limit: int) -> RefusedError:
-    return RefusedError(Reason.TOO_LARGE, f"the body has more than {limit} bytes")
 
 
 async def _not_found(_: Request, error: Exception) -> Response:
@@ -174,4 +109,4 @@ async def _not_found(_: Request, error: Exception) -> Response:
     body = render_error(
         _REASONS.get(error.status_code, Reason.INVALID), f"{error.detail}; the API stands in /openapi.json"
     )
-    return Response(body, error.status_code, error.headers, _JSON)
+    return Response(body, error.status_code, error.headers, JSON)

@@ -4,13 +4,23 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from featurestore.errors import FeatureStoreError
 from featurestore_serving.refusals import Reason, Transport, reason_of
 
 ANSWERED = "ANSWERED"
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+
+
+class ModelMetrics:
+    """Of the models that are loaded."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.loads = Counter("fs_server_model_loads", "Versions of models that were loaded.", registry=registry)
+        self.size_bytes = Gauge(
+            "fs_server_model_bytes", "Artifacts of loaded models.", multiprocess_mode="livesum", registry=registry
+        )
 
 
 class ServerMetrics:

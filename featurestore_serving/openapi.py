@@ -1,6 +1,6 @@
 """The HTTP API in OpenAPI 3.1, and as a page to read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.metadata import version
 
@@ -25,12 +25,14 @@ def specification(limits: Limits, body_bytes: int, timeout_s: float) -> Document
                 "The newest values of features. A request has at most "
                 f"{limits.rows} rows, {limits.features} features, {limits.values} values and {body_bytes} bytes, and "
                 "is answered or refused "
-                f"within {timeout_s:g} s. Whole numbers are exact to 64 bits."
+                f"within {timeout_s:g} s. Whole numbers are exact to 64 bits. "
+                "Below /v2 the models in production answer the Open Inference Protocol."
             ),
         },
         "security": [{}, {"token": []}],
         "paths": {
             "/v1/features": {"post": _get_features(limits, timeout_s), "get": _list_features()},
+            "/v1/score": {"post": _score(timeout_s)},
             "/health": {"get": _plain("It runs.", "State", secured=False)},
             "/ready": {
                 "get": _plain(
@@ -92,23 +94,40 @@ def _get_features(limits: Limits, timeout_s: float) -> Document:
     return {
         "summary": "The newest values of features, by their names or by the model that expects them.",
         "operationId": "getFeatures",
-        "parameters": [
-            {
-                "name": "X-Timeout-Ms",
-                "in": "header",
-                "description": f"The caller's deadline; at most {timeout_s:g} s.",
-                "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
-            }
-        ],
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": _ref("FeatureRequest"), "example": example}},
-        },
+        "parameters": [_deadline(timeout_s)],
+        "requestBody": _body("FeatureRequest", example),
         "responses": {
             "200": _reply("A row of the reply for each row of the request, in order.", "FeatureReply"),
             **_errors(400, 401, 408, 413, 422, 500, 503, 504),
         },
     }
+
+
+def _score(timeout_s: float) -> Document:
+    example = {"model": "credit_risk_v1", "keys": {"user_id": [1, 2]}}
+    return {
+        "summary": "Scores by the version of a model that is in production, from the newest values of its features.",
+        "operationId": "score",
+        "parameters": [_deadline(timeout_s)],
+        "requestBody": _body("ScoreRequest", example),
+        "responses": {
+            "200": _reply("A score, or why there is none, for each row of the request, in order.", "ScoreReply"),
+            **_errors(400, 401, 404, 408, 413, 422, 500, 503, 504),
+        },
+    }
+
+
+def _deadline(timeout_s: float) -> Document:
+    return {
+        "name": "X-Timeout-Ms",
+        "in": "header",
+        "description": f"The caller's deadline; at most {timeout_s:g} s.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
+    }
+
+
+def _body(schema: str, example: Document) -> Document:
+    return {"required": True, "content": {"application/json": {"schema": _ref(schema), "example": example}}}
 
 
 def _list_features() -> Document:
@@ -132,6 +151,7 @@ def _plain(summary: str, schema: str, *, secured: bool, also: tuple[int, ...] = 
 _MEANINGS = {
     400: "It is not JSON.",
     401: "The token is missing or wrong.",
+    404: "No version of the model is in production.",
     408: "The request did not come in time.",
     413: "The request is too large.",
     422: "It cannot be answered, however often it is sent; the message says what to change.",
@@ -164,21 +184,37 @@ def _schemas(limits: Limits) -> Document:
         "description": "null unless PRESENT. What JSON has no number for is a text: NaN, Infinity, -Infinity.",
     }
     names = {"type": "array", "items": {"type": "string", "minLength": 1}, "maxItems": limits.features}
+    columns = {
+        "keys": _columns(f"Key column → {_ROWS}.", key, limits),
+        "request": _columns(f"Request value of derived features → {_ROWS}.", {"anyOf": scalar}, limits),
+    }
+    features = {"type": "object", "additionalProperties": _ref("FeatureValue")}
     return {
-        "FeatureRequest": {
-            "type": "object",
-            "additionalProperties": False,
-            "required": ["keys"],
-            "properties": {
-                "features": {**names, "description": "Features, or views for their online features; or give a model."},
-                "model": {"type": "string", "description": "The features that this model expects, in its order."},
-                "keys": _columns(f"Key column → {_ROWS}.", key, limits),
-                "request": _columns(f"Request value of derived features → {_ROWS}.", {"anyOf": scalar}, limits),
-            },
-        },
+        "FeatureRequest": _object(
+            ["keys"],
+            features={**names, "description": "Features, or views for their online features; or give a model."},
+            model={"type": "string", "description": "The features that this model expects, in its order."},
+            **columns,
+        ),
         "FeatureReply": _object(
             features={**names, "description": "In the order they were asked for."},
-            rows={"type": "array", "items": {"type": "object", "additionalProperties": _ref("FeatureValue")}},
+            rows={"type": "array", "items": features},
+        ),
+        "ScoreRequest": _object(
+            ["model", "keys"], model={"type": "string", "description": "The id of a model in production."}, **columns
+        ),
+        "ScoreReply": _object(
+            model={"type": "string"},
+            version={"type": "string", "description": "Which one all of these scores are by."},
+            rows={"type": "array", "items": _ref("Score")},
+        ),
+        "Score": _object(
+            score={"type": ["number", "null"], "description": "null: there is a reason."},
+            reason={
+                "type": ["string", "null"],
+                "description": "Why there is no score: `age_years is MISSING`.",
+            },
+            features={**features, "description": "What was read for it."},
         ),
         "FeatureValue": _object(value=value, status=status, event_timestamp=time),
         "Catalogue": _object(
@@ -196,5 +232,7 @@ def _columns(description: str, item: Document, limits: Limits) -> Document:
     return {"type": "object", "description": description, "additionalProperties": column}
 
 
-def _object(**properties: Document) -> Document:
-    return {"type": "object", "additionalProperties": False, "required": list(properties), "properties": properties}
+def _object(required: Sequence[str] | None = None, **properties: Document) -> Document:
+    """An object of these members; all are required unless it is said which."""
+    needed = list(properties) if required is None else list(required)
+    return {"type": "object", "additionalProperties": False, "required": needed, "properties": properties}

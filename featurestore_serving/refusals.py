@@ -13,6 +13,7 @@ class Reason(StrEnum):
 
     MALFORMED = "MALFORMED"  # not a request at all
     INVALID = "INVALID"  # a request that cannot be answered, however often it is sent
+    NOT_FOUND = "NOT_FOUND"  # a model that is not in production
     UNAUTHENTICATED = "UNAUTHENTICATED"
     TOO_LARGE = "TOO_LARGE"
     SLOW = "SLOW"  # the request itself did not come in time
@@ -33,6 +34,7 @@ class RefusedError(FeatureStoreError):
 HTTP_STATUS: Mapping[Reason, int] = {
     Reason.MALFORMED: 400,
     Reason.UNAUTHENTICATED: 401,
+    Reason.NOT_FOUND: 404,
     Reason.SLOW: 408,
     Reason.TOO_LARGE: 413,
     Reason.INVALID: 422,
@@ -45,6 +47,7 @@ GRPC_STATUS: Mapping[Reason, grpc.StatusCode] = {
     Reason.MALFORMED: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
     Reason.SLOW: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Reason.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     Reason.TOO_LARGE: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.INVALID: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.INTERNAL: grpc.StatusCode.INTERNAL,

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from featurestore.definitions.project import Project
 from featurestore.errors import FeatureStoreError, SettingsError, TransientError
+from featurestore.models.publish import ModelStore
 from featurestore.process.health import Health
 from featurestore.settings import ServerSettings, Settings
 from featurestore.store import Store, connect
@@ -17,9 +18,15 @@ from featurestore_serving.auth import Token
 from featurestore_serving.features import Features, Limits
 from featurestore_serving.gate import Gate
 from featurestore_serving.grpc_api import GrpcServer
-from featurestore_serving.http_api import HttpApi, HttpLimits
+from featurestore_serving.http_api import HttpApi
+from featurestore_serving.http_door import Door, HttpLimits
 from featurestore_serving.http_server import HttpServer, allow_files, listen
-from featurestore_serving.metrics import ServerMetrics
+from featurestore_serving.inference import Inference
+from featurestore_serving.inference_api import InferenceApi
+from featurestore_serving.metrics import ModelMetrics, ServerMetrics
+from featurestore_serving.models import ServedModels
+from featurestore_serving.restore import restore
+from featurestore_serving.scores import Scores
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +56,10 @@ class FeatureServer:
         self._http: HttpServer | None = None
         self._grpc: GrpcServer | None = None
         self._store: Store | None = None
+        redis = settings.redis
+        self._published = ModelStore(redis.models, namespace=settings.namespace, timeout_s=redis.timeout_s)
+        self._models = ServedModels(self._published, settings.server.model_bytes, ModelMetrics(registry))
+        self._models_looked_up = settings.server.model_bytes == 0
         self.port = self.grpc_port = 0
 
     def start(self) -> None:
@@ -60,19 +71,14 @@ class FeatureServer:
         features, token = Features(self._store, limits), Token(server.token)
         gate = Gate(threads=server.threads, places=server.max_requests)
         self._open.callback(gate.close)
-        api = HttpApi(
-            features,
-            gate,
-            token,
-            limits=HttpLimits(body_bytes=server.max_bytes, timeout_s=server.timeout_s),
-            asked=limits,
-            health=self._health,
-            metrics=self._metrics,
-            scrape=self._scrape,
-        )
+        self._open.callback(self._published.close)
+        scores = Scores(self._project, features, self._models)
+        door = Door(gate, token, HttpLimits(body_bytes=server.max_bytes, timeout_s=server.timeout_s), self._metrics)
+        inference = InferenceApi(Inference(self._models, server.max_rows), door, self._health)
+        api = HttpApi(features, scores, inference, door, asked=limits, health=self._health, scrape=self._scrape)
         http = HttpServer(api.application(), server)
         if server.grpc_address:
-            self._grpc = GrpcServer(features, token, server, self._metrics, shared=server.workers > 1)
+            self._grpc = GrpcServer(features, scores, token, server, self._metrics, shared=server.workers > 1)
             self.grpc_port = self._grpc.port
             self._grpc.start()
         listener = self._listener or listen(server.address)
@@ -82,11 +88,12 @@ class FeatureServer:
         log.info("listening at %s, gRPC at %s", server.address, server.grpc_address or "–")
 
     def step(self) -> bool:
-        """Ask the store for a value; whether it answers is whether this server is ready."""
+        """Ask the store for a value, and for the models once; whether it answers is whether this server is ready."""
         if self._http is None or not self._http.runs:
             raise RuntimeError("the HTTP server has ended")
         try:
             self._probe(self._store)
+            self._look_models_up()
         except TransientError:
             self._tell(serving=False)
             raise  # asked again, with back-off
@@ -113,6 +120,12 @@ class FeatureServer:
         if self._grpc is not None:
             self._grpc.stop(None)
         self._open.close()
+
+    def _look_models_up(self) -> None:
+        if not self._models_looked_up:
+            restore(self._settings, self._project, self._published)
+            self._models_looked_up = True
+        self._models.refresh()
 
     def _tell(self, *, serving: bool) -> None:
         if self._grpc is not None:

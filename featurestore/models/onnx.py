@@ -19,15 +19,26 @@ from featurestore.models.metadata import ModelVersion
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
+Tensor = np.ndarray[Any, np.dtype[Any]]
 Matrix = np.ndarray[tuple[int, int], np.dtype[Any]]
 Vector = Sequence[int | float | bool]
 
 _NUMBERS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64}
 _FLOATS = {"tensor(float)", "tensor(double)"}
+_OUTPUTS = {**_NUMBERS, "tensor(int32)": np.int32, "tensor(bool)": np.bool_}
 
 
 class ModelError(TerminalError):
     """An artifact cannot be loaded or run; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """What an artifact takes or gives."""
+
+    name: str
+    dtype: type  # of numpy
+    shape: tuple[int, ...]  # -1: any
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +47,29 @@ class Stage:
 
     name: str
     session: "InferenceSession"
-    input: str
-    input_type: str
-    width: int | None  # None: any
-    output: str
+    input: TensorInfo
+    output: str  # the last one of floats
+    outputs: tuple[TensorInfo, ...]  # of numbers
 
-    def run(self, rows: Matrix) -> Matrix:
+    @property
+    def width(self) -> int | None:
+        """How many columns its matrix has; None: any."""
+        return self.input.shape[1] if self.input.shape[1] >= 0 else None
+
+    def run(self, rows: Matrix, outputs: Sequence[str] = ()) -> list[Tensor]:
+        """The named outputs; without names, the one that is the score or the next stage's input."""
         # A cast that changes a number beyond rounding would change the score without a word.
         with np.errstate(over="ignore", invalid="ignore"):
-            given = rows.astype(_NUMBERS[self.input_type])
-        if self.input_type == "tensor(int64)" and not np.array_equal(given, rows):
+            given = rows.astype(self.input.dtype, copy=False)
+        if self.input.dtype is np.int64 and not np.array_equal(given, rows):
             raise ModelError(f"{self.name} takes whole numbers, and these are not")
-        if not np.array_equal(np.isfinite(given), np.isfinite(rows)):
+        if given is not rows and not np.array_equal(np.isfinite(given), np.isfinite(rows)):
             raise ModelError(f"{self.name} takes float32, and these numbers are too large for it")
         try:
-            [found] = self.session.run([self.output], {self.input: given})
+            found = self.session.run(outputs or [self.output], {self.input.name: given})
         except _runtime_errors() as error:
             raise ModelError(f"{self.name} cannot be run: {_first_line(error)}") from error
-        scores = np.asarray(found)
-        return scores.reshape(len(rows), -1)
+        return [np.asarray(one) for one in found]
 
 
 class OnnxModel:
@@ -73,6 +88,15 @@ class OnnxModel:
         """How many inputs it takes; None if it does not say."""
         return self.stages[0].width
 
+    @property
+    def input(self) -> TensorInfo:
+        return self.stages[0].input
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        """Of the model itself."""
+        return self.stages[-1].outputs
+
     def score(self, vectors: Sequence[Vector]) -> list[float]:
         """One score per vector.
 
@@ -81,12 +105,23 @@ class OnnxModel:
         """
         if not vectors:
             return []
-        rows = _matrix(vectors)
+        [found] = self.infer(_matrix(vectors))
+        return found.reshape(len(vectors), -1)[:, -1].astype(np.float64).tolist()
+
+    def infer(self, rows: Matrix, outputs: Sequence[str] = ()) -> list[Tensor]:
+        """The named outputs of the model itself for a matrix of inputs; without names, the one with the score.
+
+        Raises:
+            ModelError: the matrix has another width, or holds what the model does not take.
+        """
         for stage in self.stages:
             if stage.width is not None and rows.shape[1] != stage.width:
                 raise ModelError(f"{stage.name} takes {stage.width} inputs, not {rows.shape[1]}")
-            rows = stage.run(rows)
-        return [float(score) for score in rows[:, -1]]
+            if stage is self.stages[-1]:
+                break
+            [found] = stage.run(rows)
+            rows = found.reshape(len(rows), -1)
+        return self.stages[-1].run(rows, outputs)
 
 
 def load(version: ModelVersion, artifacts: Mapping[str, bytes]) -> OnnxModel:
@@ -135,15 +170,18 @@ def _load(name: str, data: bytes) -> Stage:
     floats = [one for one in outputs if one.type in _FLOATS]
     if not floats:
         raise ModelError(f"{name} gives {', '.join(one.type for one in outputs)}, and no tensor of floats")
-    width = inputs[0].shape[1]
     return Stage(
         name=name,
         session=session,
-        input=inputs[0].name,
-        input_type=inputs[0].type,
-        width=width if isinstance(width, int) else None,
+        input=_tensor(inputs[0]),
         output=floats[-1].name,
+        outputs=tuple(_tensor(one) for one in outputs if one.type in _OUTPUTS),
     )
+
+
+def _tensor(node: Any) -> TensorInfo:
+    """Of a session's input or output; a size that is no number is any."""
+    return TensorInfo(node.name, _OUTPUTS[node.type], tuple(n if isinstance(n, int) else -1 for n in node.shape))
 
 
 def _runtime_errors() -> tuple[type[Exception], ...]:

@@ -24,43 +24,57 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%featurestore_serving/pb/serving.proto\x12\x0f\x66\x65\x61turestore.v1\"\xce\x02\n\x12GetFeaturesRequest\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12;\n\x04keys\x18\x03 \x03(\x0b\x32-.featurestore.v1.GetFeaturesRequest.KeysEntry\x12\x41\n\x07request\x18\x04 \x03(\x0b\x32\x30.featurestore.v1.GetFeaturesRequest.RequestEntry\x1aG\n\tKeysEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.featurestore.v1.KeyColumn:\x02\x38\x01\x1aN\n\x0cRequestEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12-\n\x05value\x18\x02 \x01(\x0b\x32\x1e.featurestore.v1.RequestColumn:\x02\x38\x01\"m\n\tKeyColumn\x12-\n\x08integers\x18\x01 \x01(\x0b\x32\x19.featurestore.v1.IntegersH\x00\x12\'\n\x05texts\x18\x02 \x01(\x0b\x32\x16.featurestore.v1.TextsH\x00\x42\x08\n\x06values\"\x1a\n\x08Integers\x12\x0e\n\x06values\x18\x01 \x03(\x03\"\x17\n\x05Texts\x12\x0e\n\x06values\x18\x01 \x03(\t\"7\n\rRequestColumn\x12&\n\x06values\x18\x01 \x03(\x0b\x32\x16.featurestore.v1.Value\"U\n\x05Value\x12\x10\n\x06number\x18\x01 \x01(\x01H\x00\x12\x11\n\x07integer\x18\x02 \x01(\x03H\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12\x0f\n\x05truth\x18\x04 \x01(\x08H\x00\x42\x06\n\x04kind\"\x91\x02\n\rFeatureColumn\x12+\n\x07numbers\x18\x01 \x01(\x0b\x32\x18.featurestore.v1.NumbersH\x00\x12-\n\x08integers\x18\x02 \x01(\x0b\x32\x19.featurestore.v1.IntegersH\x00\x12\'\n\x05texts\x18\x03 \x01(\x0b\x32\x16.featurestore.v1.TextsH\x00\x12)\n\x06truths\x18\x04 \x01(\x0b\x32\x17.featurestore.v1.TruthsH\x00\x12)\n\x08statuses\x18\x05 \x03(\x0e\x32\x17.featurestore.v1.Status\x12\x1b\n\x13\x65vent_timestamps_us\x18\x06 \x03(\x03\x42\x08\n\x06values\"\x19\n\x07Numbers\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\x18\n\x06Truths\x12\x0e\n\x06values\x18\x01 \x03(\x08\"X\n\x13GetFeaturesResponse\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\t\x12/\n\x07\x63olumns\x18\x02 \x03(\x0b\x32\x1e.featurestore.v1.FeatureColumn*m\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTATUS_PRESENT\x10\x01\x12\x0f\n\x0bSTATUS_NULL\x10\x02\x12\x12\n\x0eSTATUS_MISSING\x10\x03\x12\x12\n\x0eSTATUS_EXPIRED\x10\x04\x32\x64\n\x08\x46\x65\x61tures\x12X\n\x0bGetFeatures\x12#.featurestore.v1.GetFeaturesRequest\x1a$.featurestore.v1.GetFeaturesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%featurestore_serving/pb/serving.proto\x12\x0f\x66\x65\x61turestore.v1\"\xaa\x02\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x35\n\x04keys\x18\x02 \x03(\x0b\x32\'.featurestore.v1.ScoreRequest.KeysEntry\x12;\n\x07request\x18\x03 \x03(\x0b\x32*.featurestore.v1.ScoreRequest.RequestEntry\x1aG\n\tKeysEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.featurestore.v1.KeyColumn:\x02\x38\x01\x1aN\n\x0cRequestEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12-\n\x05value\x18\x02 \x01(\x0b\x32\x1e.featurestore.v1.RequestColumn:\x02\x38\x01\"\x93\x01\n\rScoreResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06scores\x18\x03 \x03(\x01\x12\x0f\n\x07reasons\x18\x04 \x03(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x05 \x03(\t\x12/\n\x07\x63olumns\x18\x06 \x03(\x0b\x32\x1e.featurestore.v1.FeatureColumn\"\xce\x02\n\x12GetFeaturesRequest\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12;\n\x04keys\x18\x03 \x03(\x0b\x32-.featurestore.v1.GetFeaturesRequest.KeysEntry\x12\x41\n\x07request\x18\x04 \x03(\x0b\x32\x30.featurestore.v1.GetFeaturesRequest.RequestEntry\x1aG\n\tKeysEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.featurestore.v1.KeyColumn:\x02\x38\x01\x1aN\n\x0cRequestEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12-\n\x05value\x18\x02 \x01(\x0b\x32\x1e.featurestore.v1.RequestColumn:\x02\x38\x01\"m\n\tKeyColumn\x12-\n\x08integers\x18\x01 \x01(\x0b\x32\x19.featurestore.v1.IntegersH\x00\x12\'\n\x05texts\x18\x02 \x01(\x0b\x32\x16.featurestore.v1.TextsH\x00\x42\x08\n\x06values\"\x1a\n\x08Integers\x12\x0e\n\x06values\x18\x01 \x03(\x03\"\x17\n\x05Texts\x12\x0e\n\x06values\x18\x01 \x03(\t\"7\n\rRequestColumn\x12&\n\x06values\x18\x01 \x03(\x0b\x32\x16.featurestore.v1.Value\"U\n\x05Value\x12\x10\n\x06number\x18\x01 \x01(\x01H\x00\x12\x11\n\x07integer\x18\x02 \x01(\x03H\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12\x0f\n\x05truth\x18\x04 \x01(\x08H\x00\x42\x06\n\x04kind\"\x91\x02\n\rFeatureColumn\x12+\n\x07numbers\x18\x01 \x01(\x0b\x32\x18.featurestore.v1.NumbersH\x00\x12-\n\x08integers\x18\x02 \x01(\x0b\x32\x19.featurestore.v1.IntegersH\x00\x12\'\n\x05texts\x18\x03 \x01(\x0b\x32\x16.featurestore.v1.TextsH\x00\x12)\n\x06truths\x18\x04 \x01(\x0b\x32\x17.featurestore.v1.TruthsH\x00\x12)\n\x08statuses\x18\x05 \x03(\x0e\x32\x17.featurestore.v1.Status\x12\x1b\n\x13\x65vent_timestamps_us\x18\x06 \x03(\x03\x42\x08\n\x06values\"\x19\n\x07Numbers\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\x18\n\x06Truths\x12\x0e\n\x06values\x18\x01 \x03(\x08\"X\n\x13GetFeaturesResponse\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\t\x12/\n\x07\x63olumns\x18\x02 \x03(\x0b\x32\x1e.featurestore.v1.FeatureColumn*m\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTATUS_PRESENT\x10\x01\x12\x0f\n\x0bSTATUS_NULL\x10\x02\x12\x12\n\x0eSTATUS_MISSING\x10\x03\x12\x12\n\x0eSTATUS_EXPIRED\x10\x04\x32\x64\n\x08\x46\x65\x61tures\x12X\n\x0bGetFeatures\x12#.featurestore.v1.GetFeaturesRequest\x1a$.featurestore.v1.GetFeaturesResponse2Q\n\x07Scoring\x12\x46\n\x05Score\x12\x1d.featurestore.v1.ScoreRequest\x1a\x1e.featurestore.v1.ScoreResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'featurestore_serving.pb.serving_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SCOREREQUEST_KEYSENTRY']._loaded_options = None
+  _globals['_SCOREREQUEST_KEYSENTRY']._serialized_options = b'8\001'
+  _globals['_SCOREREQUEST_REQUESTENTRY']._loaded_options = None
+  _globals['_SCOREREQUEST_REQUESTENTRY']._serialized_options = b'8\001'
   _globals['_GETFEATURESREQUEST_KEYSENTRY']._loaded_options = None
   _globals['_GETFEATURESREQUEST_KEYSENTRY']._serialized_options = b'8\001'
   _globals['_GETFEATURESREQUEST_REQUESTENTRY']._loaded_options = None
   _globals['_GETFEATURESREQUEST_REQUESTENTRY']._serialized_options = b'8\001'
-  _globals['_STATUS']._serialized_start=1122
-  _globals['_STATUS']._serialized_end=1231
-  _globals['_GETFEATURESREQUEST']._serialized_start=59
-  _globals['_GETFEATURESREQUEST']._serialized_end=393
-  _globals['_GETFEATURESREQUEST_KEYSENTRY']._serialized_start=242
-  _globals['_GETFEATURESREQUEST_KEYSENTRY']._serialized_end=313
-  _globals['_GETFEATURESREQUEST_REQUESTENTRY']._serialized_start=315
-  _globals['_GETFEATURESREQUEST_REQUESTENTRY']._serialized_end=393
-  _globals['_KEYCOLUMN']._serialized_start=395
-  _globals['_KEYCOLUMN']._serialized_end=504
-  _globals['_INTEGERS']._serialized_start=506
-  _globals['_INTEGERS']._serialized_end=532
-  _globals['_TEXTS']._serialized_start=534
-  _globals['_TEXTS']._serialized_end=557
-  _globals['_REQUESTCOLUMN']._serialized_start=559
-  _globals['_REQUESTCOLUMN']._serialized_end=614
-  _globals['_VALUE']._serialized_start=616
-  _globals['_VALUE']._serialized_end=701
-  _globals['_FEATURECOLUMN']._serialized_start=704
-  _globals['_FEATURECOLUMN']._serialized_end=977
-  _globals['_NUMBERS']._serialized_start=979
-  _globals['_NUMBERS']._serialized_end=1004
-  _globals['_TRUTHS']._serialized_start=1006
-  _globals['_TRUTHS']._serialized_end=1030
-  _globals['_GETFEATURESRESPONSE']._serialized_start=1032
-  _globals['_GETFEATURESRESPONSE']._serialized_end=1120
-  _globals['_FEATURES']._serialized_start=1233
-  _globals['_FEATURES']._serialized_end=1333
+  _globals['_STATUS']._serialized_start=1573
+  _globals['_STATUS']._serialized_end=1682
+  _globals['_SCOREREQUEST']._serialized_start=59
+  _globals['_SCOREREQUEST']._serialized_end=357
+  _globals['_SCOREREQUEST_KEYSENTRY']._serialized_start=206
+  _globals['_SCOREREQUEST_KEYSENTRY']._serialized_end=277
+  _globals['_SCOREREQUEST_REQUESTENTRY']._serialized_start=279
+  _globals['_SCOREREQUEST_REQUESTENTRY']._serialized_end=357
+  _globals['_SCORERESPONSE']._serialized_start=360
+  _globals['_SCORERESPONSE']._serialized_end=507
+  _globals['_GETFEATURESREQUEST']._serialized_start=510
+  _globals['_GETFEATURESREQUEST']._serialized_end=844
+  _globals['_GETFEATURESREQUEST_KEYSENTRY']._serialized_start=206
+  _globals['_GETFEATURESREQUEST_KEYSENTRY']._serialized_end=277
+  _globals['_GETFEATURESREQUEST_REQUESTENTRY']._serialized_start=279
+  _globals['_GETFEATURESREQUEST_REQUESTENTRY']._serialized_end=357
+  _globals['_KEYCOLUMN']._serialized_start=846
+  _globals['_KEYCOLUMN']._serialized_end=955
+  _globals['_INTEGERS']._serialized_start=957
+  _globals['_INTEGERS']._serialized_end=983
+  _globals['_TEXTS']._serialized_start=985
+  _globals['_TEXTS']._serialized_end=1008
+  _globals['_REQUESTCOLUMN']._serialized_start=1010
+  _globals['_REQUESTCOLUMN']._serialized_end=1065
+  _globals['_VALUE']._serialized_start=1067
+  _globals['_VALUE']._serialized_end=1152
+  _globals['_FEATURECOLUMN']._serialized_start=1155
+  _globals['_FEATURECOLUMN']._serialized_end=1428
+  _globals['_NUMBERS']._serialized_start=1430
+  _globals['_NUMBERS']._serialized_end=1455
+  _globals['_TRUTHS']._serialized_start=1457
+  _globals['_TRUTHS']._serialized_end=1481
+  _globals['_GETFEATURESRESPONSE']._serialized_start=1483
+  _globals['_GETFEATURESRESPONSE']._serialized_end=1571
+  _globals['_FEATURES']._serialized_start=1684
+  _globals['_FEATURES']._serialized_end=1784
+  _globals['_SCORING']._serialized_start=1786
+  _globals['_SCORING']._serialized_end=1867
 # @@protoc_insertion_point(module_scope)

@@ -20,6 +20,46 @@ STATUS_NULL: Status
 STATUS_MISSING: Status
 STATUS_EXPIRED: Status
 
+class ScoreRequest(_message.Message):
+    __slots__ = ("model", "keys", "request")
+    class KeysEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: KeyColumn
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[KeyColumn, _Mapping]] = ...) -> None: ...
+    class RequestEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: RequestColumn
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[RequestColumn, _Mapping]] = ...) -> None: ...
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    keys: _containers.MessageMap[str, KeyColumn]
+    request: _containers.MessageMap[str, RequestColumn]
+    def __init__(self, model: _Optional[str] = ..., keys: _Optional[_Mapping[str, KeyColumn]] = ..., request: _Optional[_Mapping[str, RequestColumn]] = ...) -> None: ...
+
+class ScoreResponse(_message.Message):
+    __slots__ = ("model", "version", "scores", "reasons", "features", "columns")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    scores: _containers.RepeatedScalarFieldContainer[float]
+    reasons: _containers.RepeatedScalarFieldContainer[str]
+    features: _containers.RepeatedScalarFieldContainer[str]
+    columns: _containers.RepeatedCompositeFieldContainer[FeatureColumn]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., scores: _Optional[_Iterable[float]] = ..., reasons: _Optional[_Iterable[str]] = ..., features: _Optional[_Iterable[str]] = ..., columns: _Optional[_Iterable[_Union[FeatureColumn, _Mapping]]] = ...) -> None: ...
+
 class GetFeaturesRequest(_message.Message):
     __slots__ = ("features", "model", "keys", "request")
     class KeysEntry(_message.Message):

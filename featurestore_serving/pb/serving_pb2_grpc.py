@@ -109,3 +109,79 @@ class Features:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class ScoringStub:
+    """Scores of models in production: the features of an entity are read and given to the model in one call.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Score = channel.unary_unary(
+                '/featurestore.v1.Scoring/Score',
+                request_serializer=featurestore__serving_dot_pb_dot_serving__pb2.ScoreRequest.SerializeToString,
+                response_deserializer=featurestore__serving_dot_pb_dot_serving__pb2.ScoreResponse.FromString,
+                _registered_method=True)
+
+
+class ScoringServicer:
+    """Scores of models in production: the features of an entity are read and given to the model in one call.
+    """
+
+    def Score(self, request, context):
+        """NOT_FOUND: no version of the model is in production.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ScoringServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Score': grpc.unary_unary_rpc_method_handler(
+                    servicer.Score,
+                    request_deserializer=featurestore__serving_dot_pb_dot_serving__pb2.ScoreRequest.FromString,
+                    response_serializer=featurestore__serving_dot_pb_dot_serving__pb2.ScoreResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'featurestore.v1.Scoring', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('featurestore.v1.Scoring', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Scoring:
+    """Scores of models in production: the features of an entity are read and given to the model in one call.
+    """
+
+    @staticmethod
+    def Score(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/featurestore.v1.Scoring/Score',
+            featurestore__serving_dot_pb_dot_serving__pb2.ScoreRequest.SerializeToString,
+            featurestore__serving_dot_pb_dot_serving__pb2.ScoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

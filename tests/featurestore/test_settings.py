@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from featurestore.errors import SettingsError
-from featurestore.settings import PLATFORM_ENV, Settings
+from featurestore.settings import PLATFORM_ENV, RedisSettings, Settings
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
 
@@ -67,3 +67,11 @@ def test_the_example_names_every_setting_and_its_default(tmp_path: Path) -> None
     assert Settings.from_env(env) == Settings()
     missing = {name for name in Settings.names() if name not in shown}
     assert not missing
+
+
+def test_models_lie_with_the_online_store_unless_it_is_a_cluster() -> None:
+    plain, own, cluster = "redis://a:6379/0", "redis://b:6379/0", "rediss+cluster://c:6379,d:6379"
+    assert RedisSettings(url=plain, queue_url=own).models == plain
+    assert RedisSettings(url=cluster, queue_url=own).models == own
+    with pytest.raises(SettingsError, match="set FEATURESTORE_REDIS_QUEUE_URL"):
+        _ = RedisSettings(url=cluster).queues

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from featurestore_serving import restore
 from tests.featurestore_serving.platform import Running, fill, running, settings
 from tests.services import Redis
 
@@ -15,8 +16,16 @@ def server(redis_server: Redis, tmp_path_factory: pytest.TempPathFactory) -> Gen
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
     fill(redis_server.url)
-    with running(settings(redis_server.url, tmp_path_factory.mktemp("data"))) as one:
+    with running(settings(redis_server.url, tmp_path_factory.mktemp("data"), model_bytes=1_000_000)) as one:
         yield one
+
+
+@pytest.fixture(autouse=True, scope="session")
+def short_look_up() -> Generator[None]:
+    """No database service answers here, and nobody waits long for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(restore, "LOOK_UP_S", 0.05)
+        yield
 
 
 @pytest.fixture

@@ -15,12 +15,14 @@ from prometheus_client import CollectorRegistry
 
 import featurestore as fs
 from featurestore.definitions.dtypes import arrow_type
+from featurestore.models.publish import ModelStore
 from featurestore.online.redis_store import RedisOnlineStore
 from featurestore.order import tie
 from featurestore.process.daemon import Daemon
 from featurestore.process.health import Health
 from featurestore.settings import RedisSettings, ServerSettings, Settings
 from featurestore_serving.server import FeatureServer
+from tests.featurestore.models.examples import linear, scoring
 from tests.featurestore.online.examples import tiles_of
 from tests.services import eventually
 
@@ -85,7 +87,7 @@ def rows(
 
 
 def fill(url: str) -> None:
-    """Users 1 to 100, user 200 with old values, user 201 with odd numbers; pair (1, "a|b")."""
+    """Users 1 to 100, user 200 with old values, user 201 with odd numbers; pair (1, "a|b"); model `risk`."""
     store = RedisOnlineStore(url)
     users = {str(n): {"score": n / 4, "clicks": n, "is_new": n % 2 == 0, "city": f"city {n}"} for n in range(1, 101)}
     push(store, rows(ACTIVITY, users), 1)
@@ -95,6 +97,9 @@ def fill(url: str) -> None:
     push(store, rows(ACTIVITY, odd), 3)
     store.push(VISITS, rows(VISITS, {"1|a\\|b": {"last_score": 0.5}}), [4])
     store.close()
+    models = ModelStore(url)
+    models.publish(*scoring(RISK, "1", linear(10, 1)), 1)
+    models.close()
 
 
 def push(store: RedisOnlineStore, table: pa.Table, line: int) -> None:
@@ -102,7 +107,7 @@ def push(store: RedisOnlineStore, table: pa.Table, line: int) -> None:
 
 
 def settings(url: str, data_dir: Path, **server: object) -> Settings:
-    given = {"address": "127.0.0.1:0", "grpc_address": "127.0.0.1:0", "drain_s": 0.0, **server}
+    given = {"address": "127.0.0.1:0", "grpc_address": "127.0.0.1:0", "drain_s": 0.0, "model_bytes": 0, **server}
     return Settings(
         data_dir=data_dir,
         project=REFERENCE,
@@ -172,10 +177,10 @@ def silent(address: tuple[str, int]) -> socket.socket:
 
 
 @contextmanager
-def running(settings: Settings, *, ready: bool = True) -> Generator[Running]:
+def running(settings: Settings, *, ready: bool = True, project: fs.Project = PROJECT) -> Generator[Running]:
     """The server, until the context ends; it has drained then."""
     health = Health()
-    service = FeatureServer(settings, PROJECT, health=health, registry=CollectorRegistry())
+    service = FeatureServer(settings, project, health=health, registry=CollectorRegistry())
     daemon = Daemon(service, health=health, idle_s=0.05, longest_retry_s=0.2)
     thread = Thread(target=daemon.run, name="loop")
     thread.start()

@@ -88,6 +88,20 @@ def test_values_are_right_or_there_is_a_reason(server: Running, body: dict[str, 
             assert row["clicks"]["value"] == user
 
 
+@hypothesis.settings(max_examples=200, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(keys=columns)
+def test_scores_are_right_or_there_is_a_reason(server: Running, keys: dict[str, object]) -> None:
+    body = json.dumps({"model": "risk", "keys": keys}).encode()
+    reply = server.ask("POST", "/v1/score", body, {"content-type": "application/json"})
+    assert reply.status in {200, 400, 422}, reply.body
+    for row in reply.json.get("rows", []):
+        values = [one["value"] for one in row["features"].values()]
+        if row["reason"] is None:
+            assert row["score"] == 10 * values[0] + values[1]
+        else:
+            assert row["score"] is None
+
+
 @hypothesis.settings(max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(body=strategies.binary(max_size=300))
 def test_bytes_that_mean_nothing_are_refused(server: Running, body: bytes) -> None:
@@ -98,4 +112,4 @@ def test_the_description_is_valid(server: Running) -> None:
     reply = requests.get(f"http://127.0.0.1:{server.port}/openapi.json", timeout=10)
     schema = schemathesis.openapi.from_dict(reply.json())
     schema.validate()
-    assert len(list(schema.get_all_operations())) == 5
+    assert len(list(schema.get_all_operations())) == 6

@@ -161,7 +161,7 @@ def test_a_deadline_that_is_none_is_refused(server: Running, timeout: str) -> No
 
 
 def test_other_paths_methods_and_types(server: Running) -> None:
-    assert server.get("/v2").status == 404
+    assert server.get("/v3").status == 404
     assert server.ask("DELETE", "/v1/features", None, {}).status == 405
     plain = server.ask("POST", "/v1/features", b"{}", {"content-type": "text/plain"})
     assert (plain.status, "application/json" in plain.message) == (422, True)

@@ -34,6 +34,7 @@ def test_workers_share_the_ports_count_together_and_end_together(filled: str, da
         "FEATURESTORE_METRICS_PORT": str(metrics_port),
         "FEATURESTORE_SERVER_WORKERS": "2",
         "FEATURESTORE_SERVER_DRAIN_S": "0.1",
+        "FEATURESTORE_SERVER_MODEL_BYTES": "0",
     }
     log = data / "log"
     with log.open("wb") as out:

@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from onnx import TensorProto, helper
+
 import featurestore as fs
 from featurestore.models.example import MODEL_ID, example
 from featurestore.models.history import next_word
-from featurestore.models.metadata import Artifact, ModelVersion
+from featurestore.models.metadata import Artifact, ExpectedFeature, ModelVersion
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
@@ -91,3 +93,35 @@ def opaque(model_id: str, version: str, data: Mapping[str, bytes], extension: st
         ),
         promotion=1,
     )
+
+
+def linear(*weights: float, intercept: float = 0.0, padding: int = 0, dtype: int = TensorProto.FLOAT) -> bytes:
+    """An ONNX model that gives the sum of its inputs times their weights; `padding` bytes make it larger."""
+    width = len(weights)
+    constants = [
+        helper.make_tensor("weights", dtype, [width, 1], weights),
+        helper.make_tensor("intercept", dtype, [1], [intercept]),
+        helper.make_tensor("padding", TensorProto.UINT8, [padding], bytes(padding), raw=True),
+    ]
+    nodes = [
+        helper.make_node("MatMul", ["inputs", "weights"], ["products"]),
+        helper.make_node("Add", ["products", "intercept"], ["score"]),
+    ]
+    given = helper.make_tensor_value_info("inputs", dtype, ["rows", width])
+    found = helper.make_tensor_value_info("score", dtype, ["rows", 1])
+    graph = helper.make_graph(nodes, "linear", [given], [found], initializer=constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return model.SerializeToString()
+
+
+def scoring(model: fs.Model, version: str, data: bytes) -> tuple[ModelVersion, dict[str, bytes]]:
+    """A version in production of a declared model, made of one ONNX file."""
+    made = replace(
+        opaque(model.model_id, version, {"model": data}, "onnx"),
+        expected_features=tuple(
+            ExpectedFeature(index=index, name=one.name, type=one.feature.dtype.__name__)
+            for index, one in enumerate(model.expected_features)
+        ),
+        view_versions={one.view: one.version for one in model.expected_features},
+    )
+    return replace(made, artifacts=tuple(replace(one, format="onnx") for one in made.artifacts)), {"model": data}
