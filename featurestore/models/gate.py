@@ -1,7 +1,6 @@
-"""May a version be served? Pure: metadata, the artifacts' bytes and the declared project → reasons why not."""
+"""May a version be served? Metadata, the artifacts' bytes and the declared project → reasons why not."""
 
 import hashlib
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,10 +11,9 @@ from featurestore.definitions.project import Project
 from featurestore.definitions.view import FeatureView, View
 from featurestore.errors import DefinitionError
 from featurestore.models.metadata import PRODUCTION, Artifact, ExpectedFeature, ModelVersion
-from featurestore.models.onnx import ModelError, OnnxModel, load
+from featurestore.models.trial import try_out
 
 MAX_ARTIFACT_BYTES = 2**30
-SCORE_TOLERANCE = 1e-6  # relative and absolute; float32 has about 7 digits
 # What a score is made of without running a file's own code. A pickle runs code when it is loaded.
 DATA_FORMATS = frozenset({"onnx", "safetensors", "json"})
 PICKLES = frozenset({"pickle", "joblib", "cloudpickle", "dill", "skops"})
@@ -140,24 +138,5 @@ def _scores(version: ModelVersion, artifacts: Mapping[str, bytes]) -> Iterator[R
         if expected.type == "str":
             yield Refusal("inputs", f"feature {expected.name!r} is text, and the model takes numbers")
             return
-    try:
-        model = load(version, artifacts)
-        if model.width not in {None, len(version.expected_features)}:
-            yield Refusal("inputs", f"it takes {model.width} inputs, and {len(version.expected_features)} are expected")
-            return
-        yield from _golden(version, model)
-    except ModelError as error:
-        yield Refusal("onnx", str(error))
-
-
-def _golden(version: ModelVersion, model: OnnxModel) -> Iterator[Refusal]:
-    if not version.golden:
-        yield Refusal("golden", "there are no golden rows; a model with swapped inputs could not be told from this one")
-        return
-    for number, row in enumerate(version.golden):
-        if len(row.inputs) != len(version.expected_features):
-            yield Refusal("golden", f"golden row {number} has {len(row.inputs)} inputs")
-            continue
-        [score] = model.score([[value for value in row.inputs if not isinstance(value, str)]])
-        if not math.isclose(score, row.score, rel_tol=SCORE_TOLERANCE, abs_tol=SCORE_TOLERANCE):
-            yield Refusal("golden", f"golden row {number} scores {score:.9g} instead of {row.score:.9g}")
+    for what, reason in try_out(version, artifacts):
+        yield Refusal(what, reason)
