@@ -244,6 +244,10 @@ class Settings:
         return self.data_dir / "lake"
 
     @property
+    def training_sets_dir(self) -> Path:
+        return self.data_dir / "training_sets"
+
+    @property
     def database_file(self) -> Path:
         return self.data_dir / "database" / "features.duckdb"
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 SOURCES, RAW, FEATURES, LAKE, ONLINE, MODELS = "sources", "raw", "features", "lake", "online", "models"  # groups
+TRAINING_SETS = "training_sets"
 
 LANDED_SENSOR = "landed_batches"
 
@@ -33,6 +34,9 @@ class Keys:
 
     def online(self, view: str) -> dg.AssetKey:
         return self._key("online", view)
+
+    def training_set(self, name: str) -> dg.AssetKey:
+        return self._key("training_sets", name)
 
     def models(self, name: str) -> dg.AssetKey:
         return self._key("models", name)

@@ -19,6 +19,7 @@ from featurestore.models.publish import ModelStore
 from featurestore.offline.lake import Lake
 from featurestore.online.store import OnlineStore
 from featurestore.settings import Settings
+from featurestore.training.files import TrainingSetFiles
 from featurestore_dagster.services import Blobs, landing_zone, open_blobs, open_database, open_models, open_online
 
 Resources = dict[str, object]
@@ -74,6 +75,10 @@ def resources(settings: Settings) -> Resources:
         with closing(open_models(settings)) as store:
             yield store
 
+    @dg.resource(description="The directory of training sets that assets make.")
+    def training_sets() -> TrainingSetFiles:
+        return TrainingSetFiles(settings.training_sets_dir.absolute())
+
     return {
         "batches": BatchSelection(),
         "landing": landing,
@@ -82,6 +87,7 @@ def resources(settings: Settings) -> Resources:
         "online": online,
         "blobs": blobs,
         "models": models,
+        "training_sets": training_sets,
     }
 
 

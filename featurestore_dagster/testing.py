@@ -30,6 +30,7 @@ from featurestore.landing.zone import LandingZone, kafka_chain
 from featurestore.offline.lake import Lake
 from featurestore.online.memory import MemoryOnlineStore
 from featurestore.online.store import OnlineStore
+from featurestore.training.files import TrainingSetFiles
 from featurestore_dagster.backlog import Backlog
 from featurestore_dagster.resources import BatchSelection, Resources
 from featurestore_dagster.services import Connect, Services
@@ -53,6 +54,7 @@ def memory_resources(directory: Path | None = None) -> Resources:
         "database": database,
         "lake": Lake(_lake_of(duckdb.database)),
         "online": MemoryOnlineStore(),
+        "training_sets": TrainingSetFiles(root / "training_sets"),
         "duckdb": duckdb,
     }
 

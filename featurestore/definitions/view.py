@@ -115,6 +115,11 @@ class FeatureView:
         """What the online store keeps of the windows."""
         return tuple(dict.fromkeys(window.ring for window in self.windows.values()))
 
+    def column_of(self, feature: str) -> str:
+        """The column of the log that a feature is made of."""
+        windows = {one.name: d.name for d in self.features if isinstance(d, Aggregation) for one in d.features}
+        return windows.get(feature, feature)
+
     @cached_property
     def columns(self) -> tuple[Column, ...]:
         """The typed columns of this version's log."""

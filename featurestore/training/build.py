@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 import pyarrow as pa
 
@@ -65,13 +66,15 @@ def build(
 
 
 def reproduce(database: Database, receipt: Receipt, stream: ArrowStream, *, progress: Progress = quiet) -> TrainingSet:
-    """Make the training set of a receipt again from its spine, whatever has happened since.
+    """Make the training set of a receipt again from its spine (or from the set itself), whatever has happened since.
 
     Raises:
         SpineError: it is not the same spine.
         TerminalError: the content is not the same; rows of the log it was made of are gone or changed.
     """
-    spine = read_spine(stream, (), time=receipt.time, time_zone=receipt.time_zone)
+    given = pa.table(cast(Any, stream))
+    features = [name for name in receipt.features if name in given.column_names]
+    spine = read_spine(given.drop_columns(features), (), time=receipt.time, time_zone=receipt.time_zone)
     if table_digest(spine.table) != receipt.spine:
         raise SpineError("this is not the spine of the receipt: its content has another digest")
     made = build(

@@ -1,18 +1,13 @@
 """Training sets: training-set build, reproduce RECEIPT, diff RECEIPT."""
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
-
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 
 from featurestore.definitions.durations import duration
 from featurestore.definitions.project import Project, load_project
@@ -20,6 +15,7 @@ from featurestore.errors import TerminalError
 from featurestore.settings import Settings
 from featurestore.store import connect
 from featurestore.training.diff import Difference
+from featurestore.training.files import check_writable, read_receipt, read_table, write_table, write_training_set
 from featurestore.training.receipt import Receipt
 from featurestore.training.training_set import TrainingSet
 from featurestore_cli.output import count, emit, say, table, text
@@ -58,8 +54,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _build(args: argparse.Namespace, settings: Settings, project: Project) -> int:
-    _check_writable(args.out)
-    spine = _read(args.spine)
+    check_writable(args.out)
+    spine = read_table(args.spine)
     start = time.monotonic()
     with connect(project, settings) as store:
         made = store.training_set(
@@ -72,10 +68,7 @@ def _build(args: argparse.Namespace, settings: Settings, project: Project) -> in
             progress=_show_progress,
         )
     took_s = time.monotonic() - start
-    receipt = replace(made.receipt, spine_file=os.path.relpath(args.spine, args.out.parent))
-    receipt_file = args.out.with_suffix(".receipt.json")
-    _write(args.out, made.table)
-    receipt_file.write_bytes(receipt.to_json())
+    receipt, receipt_file = made.receipt, write_training_set(args.out, made, args.spine)
     if args.json:
         emit({"out": str(args.out), "receipt": str(receipt_file), "rows": receipt.rows, "sha256": receipt.sha256})
         return 0
@@ -94,12 +87,12 @@ def _build(args: argparse.Namespace, settings: Settings, project: Project) -> in
 
 def _reproduce(args: argparse.Namespace, settings: Settings, project: Project) -> int:
     if args.out:
-        _check_writable(args.out)
-    receipt = _receipt(args)
+        check_writable(args.out)
+    receipt = read_receipt(args.receipt)
     with connect(project, settings) as store:
-        made = store.reproduce(receipt, _read(_spine_file(args, receipt)), progress=_show_progress)
+        made = store.reproduce(receipt, read_table(_spine_file(args, receipt)), progress=_show_progress)
     if args.out:
-        _write(args.out, made.table)
+        write_table(args.out, made.table)
     if args.json:
         emit({"rows": made.receipt.rows, "sha256": made.receipt.sha256, "same": True})
     else:
@@ -108,9 +101,9 @@ def _reproduce(args: argparse.Namespace, settings: Settings, project: Project) -
 
 
 def _diff(args: argparse.Namespace, settings: Settings, project: Project) -> int:
-    receipt = _receipt(args)
+    receipt = read_receipt(args.receipt)
     with connect(project, settings) as store:
-        changes = store.changes(receipt, _read(_spine_file(args, receipt)), progress=_show_progress)
+        changes = store.changes(receipt, read_table(_spine_file(args, receipt)), progress=_show_progress)
     found = changes.difference
     if args.json:
         emit({"rows": found.rows, "changed": found.changed, "cells": [asdict(cell) for cell in found.cells]})
@@ -151,51 +144,10 @@ def _known_at(given: str) -> datetime | Literal["row"] | None:
         raise TerminalError(f"--known-at {given!r} is not none, row or a time like 2026-05-04T12:00:00Z") from error
 
 
-def _receipt(args: argparse.Namespace) -> Receipt:
-    try:
-        return Receipt.from_json(args.receipt.read_bytes())
-    except OSError as error:
-        raise TerminalError(f"{args.receipt}: {error.strerror}") from error
-
-
 def _spine_file(args: argparse.Namespace, receipt: Receipt) -> Path:
     if args.spine is None and not receipt.spine_file:
         raise TerminalError("the receipt does not say where its spine is; give --spine FILE")
     return args.spine or args.receipt.parent / receipt.spine_file
-
-
-def _read(path: Path) -> pa.Table:
-    try:
-        if path.suffix == ".parquet":
-            return pq.ParquetFile(path).read()  # read_table would make columns of directories called name=value
-        if path.suffix == ".csv":
-            return pyarrow.csv.read_csv(path)
-    except (OSError, pa.ArrowException) as error:
-        raise TerminalError(f"{path}: {error}") from error
-    raise TerminalError(f"{path}: a spine is a .parquet or .csv file")
-
-
-_WRITERS = {".parquet": pq.write_table, ".csv": pyarrow.csv.write_csv}
-
-
-def _check_writable(path: Path) -> None:
-    """Before the work, not after it."""
-    if path.suffix not in _WRITERS:
-        raise TerminalError(f"{path}: a training set is written as .parquet or .csv")
-    if not path.parent.is_dir():
-        raise TerminalError(f"{path}: there is no directory {path.parent}")
-
-
-def _write(path: Path, made: pa.Table) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        _WRITERS[path.suffix](made, temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise TerminalError(f"{path}: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _show_progress(doing: str, done: int, of: int) -> None:

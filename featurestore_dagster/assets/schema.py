@@ -69,12 +69,8 @@ def log_lineage(view: FeatureView, keys: Keys) -> dg.TableColumnLineage:
 
 def online_lineage(view: FeatureView, keys: Keys) -> dg.TableColumnLineage:
     log = keys.features(view.name)
-    column_of = {name: window.aggregation.name for name, window in view.windows.items()}
     return dg.TableColumnLineage(
-        {
-            f.name: [dg.TableColumnDep(asset_key=log, column_name=column_of.get(f.name, f.name))]
-            for f in view.online_features
-        }
+        {f.name: [dg.TableColumnDep(asset_key=log, column_name=view.column_of(f.name))] for f in view.online_features}
     )
 
 
