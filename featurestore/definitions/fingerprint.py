@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Iterable
 from hashlib import sha256
@@ -16,6 +17,12 @@ def fingerprint(*parts: Part) -> str:
         digest.update(text.encode())
         digest.update(b"\0")
     return digest.hexdigest()[:12]
+
+
+def names(word: str, *parts: Part) -> bool:
+    """Whether a word stands anywhere in what would be digested."""
+    pattern = re.compile(rf"\b{re.escape(word)}\b", re.IGNORECASE)
+    return any(pattern.search(text) for text in _flat(parts))
 
 
 def _flat(part: Part) -> Iterable[str]:

@@ -1,6 +1,7 @@
 """Where rows come from."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -72,7 +73,13 @@ class Source:
     @cached_property
     def schema_version(self) -> str:
         """Changes when a column's name, type or nullability does, or where the times come from."""
-        text = ",".join(f"{c.name}:{c.dtype.__name__}{'?' * c.nullable}" for c in self.columns.values())
+        return self.version_of(self.columns)
+
+    def version_of(self, columns: Iterable[str]) -> str:
+        """The schema version as if there were these columns alone."""
+        wanted = set(columns)
+        found = [column for name, column in self.columns.items() if name in wanted]
+        text = ",".join(f"{c.name}:{c.dtype.__name__}{'?' * c.nullable}" for c in found)
         own = f":{self.created_at}" if self.created_at else ""
         return sha256(f"{self.timestamp}:{self.timestamp_format}{own};{text}".encode()).hexdigest()[:12]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from featurestore.definitions.dtypes import ScalarType, SchemaType
 from featurestore.definitions.entity import Entity
 from featurestore.definitions.feature import Aggregation, Feature, FeatureOf
-from featurestore.definitions.fingerprint import fingerprint
+from featurestore.definitions.fingerprint import fingerprint, names
 from featurestore.definitions.names import check_name, check_unique
 from featurestore.definitions.place import caller
 from featurestore.definitions.rings import Ring, RingWindow, ring_windows
@@ -129,14 +129,11 @@ class FeatureView:
     def digest(self) -> str:
         """Of what changes the view's rows: features, inputs, where, transform, quarantine, key and source."""
         quarantine = [one.sql for one in self.expect if one.on_fail == "quarantine"]
-        return fingerprint(
-            self.entity.key_columns,
-            (self.source.name, self.source.timestamp, self.source.schema_version),
-            [(column.name, column.dtype.__name__, column.sql) for column in self.columns],
-            self.where,
-            quarantine,
-            self.transform,
-        )
+        features = [(column.name, column.dtype.__name__, column.sql) for column in self.columns]
+        reads = (self.entity.key_columns, features, self.where, quarantine, self.transform)
+        # An optional column that nothing here names changes no row: a source may get one while its views stay.
+        used = [c.name for c in self.source.columns.values() if not c.nullable or names(c.name, reads)]
+        return fingerprint(self.source.name, self.source.timestamp, self.source.version_of(used), reads)
 
     def __getitem__(self, name: str) -> FeatureOf:
         feature = _named(self.all_features, name, f"view {self.name!r}")

@@ -58,22 +58,26 @@ class Ledger:
 
     def _read_page(self, database: Database) -> bool:
         """Return whether there may be more."""
-        news = database.query(_NEWS, {"last": self._last, "page": _PAGE_ROWS}, into=_News)
-        epoch = news[0].epoch
+        epoch, news = read_news(database, self._last, _PAGE_ROWS)
         if epoch != self.epoch:
             fresh = self._last == 0
             self.epoch, self._rows, self._by_target, self._last = epoch, {}, {}, 0
             if not fresh:
                 return True  # what was asked for was beyond another database's end
         for one in news:
-            if one.batch_id is not None:
-                self._add(one.row())
+            self._add(one)
         return len(news) == _PAGE_ROWS
 
     def _add(self, row: LedgerRow) -> None:
         self._rows[row.batch_id, row.target] = row
         self._by_target.setdefault(row.target, []).append(row)
         self._last = row.commit_seq
+
+
+def read_news(database: Database, last: int, page_rows: int) -> tuple[str, list[LedgerRow]]:
+    """The database's epoch, and the ledger lines after the commit_seq `last`, in order, at most `page_rows`."""
+    news = database.query(_NEWS, {"last": last, "page": page_rows}, into=_News)
+    return news[0].epoch, [one.row() for one in news if one.batch_id is not None]
 
 
 @dataclass(frozen=True, slots=True)

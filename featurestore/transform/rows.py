@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from featurestore.definitions.view import FeatureView
 from featurestore.errors import TerminalError
-from featurestore.landing.batch import TIMESTAMP, Batch, to_micros
+from featurestore.landing.batch import TIMESTAMP, Batch, landed_schema, to_micros
 from featurestore.order import HEAD, tie
 from featurestore.transform.render import KEPT, MISSING_KEY, check_name, checks_sql, features_sql
 
@@ -70,7 +70,7 @@ def feature_rows(view: FeatureView, table: pa.Table, batch: Batch) -> FeatureRow
 
 def prepared_rows(view: FeatureView, table: pa.Table) -> pa.Table:
     """The landed rows as the view's SQL sees them: the timestamp under its own name, and the transform's columns."""
-    rows = table
+    rows = _as_declared(view, table)
     for name, landed in view.source.times.items():
         if name not in table.column_names:
             rows = rows.append_column(name, rows[landed])
@@ -84,6 +84,19 @@ def prepared_rows(view: FeatureView, table: pa.Table) -> pa.Table:
     if transformed.num_rows != rows.num_rows or not transformed.column("sequence").equals(rows["sequence"]):
         raise TerminalError(f"{where}: a transform adds columns; it must keep the rows and their order")
     return transformed
+
+
+def _as_declared(view: FeatureView, table: pa.Table) -> pa.Table:
+    """With the optional columns that the source has been given since these rows landed."""
+    for field in landed_schema(view.source):
+        if field.name not in table.column_names:
+            if not field.nullable:
+                raise TerminalError(
+                    f"view {view.name!r}: these rows landed before source {view.source.name!r} had a column "
+                    f"{field.name!r}; declare it optional"
+                )
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table
 
 
 def _with_head(features: pa.Table, view: FeatureView, batch: Batch) -> pa.Table:

@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka.admin import AdminClient
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from featurestore.database.client import QueueDatabase
 from featurestore.definitions.project import Project, load_project
 from featurestore.definitions.source import KafkaSource, Source
 from featurestore.errors import DefinitionError, SettingsError, TerminalError, TransientError
@@ -26,6 +27,7 @@ from featurestore.process.metrics import serve
 from featurestore.settings import Settings
 from ingest.columns import Door
 from ingest.kafka.assignment import Assignment, Partition
+from ingest.kafka.backlog import Backlog, Standing
 from ingest.kafka.buffer import Records
 from ingest.kafka.topics import Topics
 from ingest.metrics import IngestMetrics
@@ -52,7 +54,7 @@ class KafkaDaemon:
 
     _consumer: Consumer
     _topics: Topics
-    _assignment: Assignment
+    assignment: Assignment  # once it is started
 
     def __init__(
         self,
@@ -61,9 +63,9 @@ class KafkaDaemon:
         *,
         health: Health,
         registry: CollectorRegistry,
-        pending_bytes: Callable[[], int] = lambda: 0,
+        standing: Callable[[], Standing] = Standing,
     ) -> None:
-        self._settings, self._health, self._pending_bytes = settings, health, pending_bytes
+        self._settings, self._health, self._standing = settings, health, standing
         self._metrics = IngestMetrics(registry)
         self._sources = _sources_by_topic(settings, project)
         self._decoders = {topic: JsonDecoder(Door.of(source, project)) for topic, source in self._sources.items()}
@@ -85,7 +87,7 @@ class KafkaDaemon:
             raise SettingsError(f"FEATURESTORE_KAFKA_…: {error.args[0].str()}") from error
         self._started = True
         self._topics = Topics(admin, kafka.brokers)
-        self._assignment = Assignment(
+        self.assignment = Assignment(
             self._settings,
             self._consumer,
             self._topics,
@@ -104,7 +106,7 @@ class KafkaDaemon:
         return worked
 
     def drain(self) -> None:
-        self._assignment.land_or_drop(list(self._assignment))
+        self.assignment.land_or_drop(list(self.assignment))
 
     def stop(self) -> None:
         if not self._started:
@@ -118,11 +120,11 @@ class KafkaDaemon:
 
     def _leave(self) -> None:
         """Leave the group, first letting it take all back: closing with a callback of the group under way can hang."""
-        for partition in self._assignment:
-            self._assignment.let_go(partition)
+        for partition in self.assignment:
+            self.assignment.let_go(partition)
         self._consumer.unsubscribe()
         leaving_until = time.monotonic() + _LEAVE_S
-        while list(self._assignment) and time.monotonic() < leaving_until:
+        while list(self.assignment) and time.monotonic() < leaving_until:
             self._consumer.consume(1, _SETTLE_S)
         self._consumer.close()
 
@@ -131,14 +133,14 @@ class KafkaDaemon:
         try:
             if time.monotonic() >= self._look_at:
                 self._look()
-            self._assignment.place()
-            self._assignment.land(self._due())
+            self.assignment.place()
+            self.assignment.land(self._due())
         except TransientError as error:
             return error
         return None
 
     def _due(self) -> list[Partition]:
-        reading, bounds = self._assignment.reading(), self._settings.ingest
+        reading, bounds = self.assignment.reading(), self._settings.ingest
         all_due = sum(buffer.size_bytes for _, buffer in reading) >= 2 * bounds.batch_bytes
         now_s = time.monotonic()
         return [p for p, buffer in reading if not buffer.empty and (all_due or buffer.due_at(bounds) <= now_s)]
@@ -149,13 +151,13 @@ class KafkaDaemon:
         if new := generations.keys() - self._subscribed:
             self._subscribed |= new
             log.info("subscribing to %s", ", ".join(sorted(self._subscribed)))
-            on = self._assignment
+            on = self.assignment
             self._consumer.subscribe(
                 sorted(self._subscribed), on_assign=on.on_assign, on_revoke=on.on_revoke, on_lost=on.on_lost
             )
-        self._assignment.let_go_recreated(generations)
-        self._assignment.try_again()
-        for one, buffer in self._assignment.reading():
+        self.assignment.let_go_recreated(generations)
+        self.assignment.try_again()
+        for one, buffer in self.assignment.reading():
             _, high = self._consumer.get_watermark_offsets(one.at(), cached=True)
             if high >= 0:  # else the client has not heard of it yet
                 self._metrics.lag.labels(one.topic, str(one.number)).set(max(0, high - buffer.start))
@@ -165,9 +167,9 @@ class KafkaDaemon:
     def _hold_back(self, trouble: bool) -> None:
         """Pause all partitions, or none. Kafka's queue for a paused one is emptied and read again later."""
         bound = self._settings.ingest.pending_bytes
-        self._full = self._pending_bytes() > (bound // 2 if self._full else bound)
+        self._full = self._standing().pending_bytes > (bound // 2 if self._full else bound)
         pause = trouble or self._full
-        changed = [one for one, _ in self._assignment.reading() if one.paused != pause]
+        changed = [one for one, _ in self.assignment.reading() if one.paused != pause]
         if changed:
             (self._consumer.pause if pause else self._consumer.resume)([one.at() for one in changed])
             for one in changed:
@@ -176,8 +178,8 @@ class KafkaDaemon:
     def _take(self) -> bool:
         """Take records into the buffers; wait for some, but not past the time when a buffer is due."""
         began_s = time.monotonic()
-        due = [b.due_at(self._settings.ingest) for p, b in self._assignment.reading() if not b.empty and not p.paused]
-        longest_s = _WAIT_S if self._assignment.settled else _SETTLE_S
+        due = [b.due_at(self._settings.ingest) for p, b in self.assignment.reading() if not b.empty and not p.paused]
+        longest_s = _WAIT_S if self.assignment.settled else _SETTLE_S
         messages = self._consumer.consume(_CHUNK_RECORDS, max(0.0, min([longest_s, *(at - began_s for at in due)])))
         if any(map(Message.error, messages)):
             for message in messages:
@@ -185,7 +187,7 @@ class KafkaDaemon:
                     self._heed(message, error)
             messages = [message for message in messages if message.error() is None]
         for topic, number, of_partition in _by_partition(messages):
-            partition = self._assignment.get(topic, number)
+            partition = self.assignment.get(topic, number)
             if partition is None or partition.buffer is None:
                 continue  # taken away or let go since; read again by whoever has it
             records = Records.of(of_partition).since(partition.buffer.end)
@@ -202,19 +204,20 @@ class KafkaDaemon:
             raise TerminalError(f"Kafka: {error.str()}")
         log.warning("%s/%s: %s", topic, number, error.str())
         self._look_at = 0.0
-        partition = self._assignment.get(topic, number)
+        partition = self.assignment.get(topic, number)
         if partition is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  # its public name
-            self._assignment.land_or_drop([partition])  # retention has overtaken: this may exist nowhere else
-            self._assignment.let_go(partition)
+            self.assignment.land_or_drop([partition])  # retention has overtaken: this may exist nowhere else
+            self.assignment.let_go(partition)
 
     def _report(self) -> None:
-        partitions = list(self._assignment)
-        if alerts := [one.alert for one in partitions if one.alert]:
+        partitions = list(self.assignment)
+        alerts = dict.fromkeys([*(one.alert for one in partitions if one.alert), *self._standing().alarms])
+        if alerts:
             self._health.not_ready("; ".join(alerts))
         elif self._missing:
             topics = ", ".join(sorted(self._missing))
             self._health.not_ready(f"waiting for the topic {topics}; `featurestore up` creates it")
-        elif self._sources and not self._assignment.joined:
+        elif self._sources and not self.assignment.joined:
             self._health.not_ready(f"joining the group {self._settings.name(self._settings.kafka.group, '.')}")
         elif unplaced := [str(one) for one in partitions if one.buffer is None]:
             self._health.not_ready(f"not reading {', '.join(unplaced)} yet")
@@ -263,13 +266,18 @@ def _consumer_config(settings: Settings) -> dict[str, Any]:
     }
 
 
-def main(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT; what was taken is landed before it ends."""
-    registry, health = CollectorRegistry(), Health()
-    ProcessCollector(registry=registry)
-    service = KafkaDaemon(settings, load_project(settings.project), health=health, registry=registry)
-    # Thousands of records at a time are no garbage: let the collector look far less often than by default.
+def tune_collector() -> None:
+    """Thousands of records at a time are no garbage: let the collector look far less often than by default."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    with serve(settings.metrics_port, registry, health):
+
+
+def main(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT; what was taken is landed before it ends."""
+    registry, health, project = CollectorRegistry(), Health(), load_project(settings.project)
+    ProcessCollector(registry=registry)
+    backlog = Backlog(LandingZone(open_storage(settings)), project, lambda: QueueDatabase.of(settings))
+    service = KafkaDaemon(settings, project, health=health, registry=registry, standing=lambda: backlog.standing)
+    tune_collector()
+    with serve(settings.metrics_port, registry, health), backlog.watching():
         return run_until_signalled(Daemon(service, health=health), drain_s=_DRAIN_S)

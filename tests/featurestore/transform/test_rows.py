@@ -47,6 +47,23 @@ def apply(view: fs.FeatureView, *rows: dict[str, object]) -> FeatureRows:
     return feature_rows(view, rows_of(source, rows), BATCH)
 
 
+def test_rows_from_before_an_optional_column_was_declared_lack_its_value() -> None:
+    """And the views that do not use it stay as they are."""
+
+    def view(schema: dict[str, object], expression: str = "n") -> fs.FeatureView:
+        source = fs.KafkaSource("s", timestamp="at", schema={"user_id": int, "n": int, **schema})  # type: ignore[dict-item]
+        return fs.FeatureView("v", USER, source, [fs.Feature("last", str, expression)])
+
+    old, new = view({}, "cast(n AS VARCHAR)"), view({"page": str | None}, "cast(n AS VARCHAR)")
+    reading = view({"page": str | None}, "page")
+    landed = rows_of(old.source, [{"user_id": 1, "n": 3}])
+    assert old.digest == new.digest != reading.digest
+    assert feature_rows(new, landed, BATCH).rows["last"].to_pylist() == ["3"]
+    assert feature_rows(reading, landed, BATCH).rows["last"].to_pylist() == [None]
+    with pytest.raises(TerminalError, match="landed before source 's' had a column 'page'; declare it optional"):
+        feature_rows(view({"page": str}), landed, BATCH)
+
+
 def test_a_row_becomes_head_and_typed_columns() -> None:
     made = apply(CREDIT_PROFILE, profile(user_id=7))
     assert made.rows.column_names == [*HEAD, "debt_to_income_ratio", "age_years"]

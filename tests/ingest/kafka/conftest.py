@@ -20,6 +20,7 @@ from featurestore.landing.batch import Batch
 from featurestore.landing.zone import LandingZone
 from featurestore.process.health import Health
 from featurestore.settings import IngestSettings, KafkaSettings, Settings
+from ingest.kafka.backlog import Standing
 from ingest.kafka.daemon import KafkaDaemon
 from tests.services import Kafka
 
@@ -97,11 +98,9 @@ def with_kafka(settings: Settings, **changes: Any) -> Settings:
 class Stepped:
     """A daemon, and what it has to say."""
 
-    def __init__(self, settings: Settings, project: fs.Project, pending_bytes: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, settings: Settings, project: fs.Project, standing: Callable[[], Standing] = Standing) -> None:
         self.health, self.registry = Health(), CollectorRegistry()
-        self.service = KafkaDaemon(
-            settings, project, health=self.health, registry=self.registry, pending_bytes=pending_bytes
-        )
+        self.service = KafkaDaemon(settings, project, health=self.health, registry=self.registry, standing=standing)
         self.errors: list[str] = []
 
     def step(self) -> None:
@@ -126,8 +125,8 @@ class Stepped:
 
 
 @contextmanager
-def daemon(settings: Settings, project: fs.Project, pending_bytes: Callable[[], int] = lambda: 0) -> Generator[Stepped]:
-    stepped = Stepped(settings, project, pending_bytes)
+def daemon(settings: Settings, project: fs.Project, standing: Callable[[], Standing] = Standing) -> Generator[Stepped]:
+    stepped = Stepped(settings, project, standing)
     stepped.service.start()
     try:
         yield stepped

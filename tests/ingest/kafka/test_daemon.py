@@ -87,7 +87,7 @@ def test_all_partitions_together_are_bounded(topic: Topic, settings: Settings) -
         held: list[int] = []
 
         def landed_most() -> bool:
-            held.append(sum(buffer.size_bytes for _, buffer in service.service._assignment.reading()))
+            held.append(sum(buffer.size_bytes for _, buffer in service.service.assignment.reading()))
             return rows_in(settings) >= 4_000
 
         service.until(landed_most)
@@ -110,7 +110,7 @@ def test_what_was_taken_is_landed_when_the_daemon_drains(topic: Topic, settings:
         service.until_ready()
         topic.send_numbers(50)
         taken = service.service
-        service.until(lambda: any(buffer.records == 50 for _, buffer in taken._assignment.reading()))
+        service.until(lambda: any(buffer.records == 50 for _, buffer in taken.assignment.reading()))
         assert rows_in(settings) == 0
 
         taken.drain()
@@ -143,15 +143,15 @@ def test_daemons_of_one_group_share_and_take_over(topic: Topic, settings: Settin
         first.until(lambda: rows_in(settings) == 500)
         with daemon(settings, definitions) as second:
             with in_background(second):
-                first.until(lambda: len(list(first.service._assignment)) == 2)
-                first.until(lambda: len(second.service._assignment.reading()) == 2)
+                first.until(lambda: len(list(first.service.assignment)) == 2)
+                first.until(lambda: len(second.service.assignment.reading()) == 2)
                 topic.send_numbers(500, 500)
                 first.until(lambda: rows_in(settings) == 1_000)
             with in_background(first):  # the second one stops to poll, and leaves
                 second.service.drain()
                 second.service.stop()
                 second.service._started = False
-        first.until(lambda: len(first.service._assignment.reading()) == 4)
+        first.until(lambda: len(first.service.assignment.reading()) == 4)
         topic.send_numbers(500, 1_000)
         first.until(lambda: rows_in(settings) == 1_500)
     assert sorted(numbers(settings)) == list(range(1_500))
@@ -166,7 +166,7 @@ def test_the_newer_group_protocol_works_too(topic: Topic, settings: Settings) ->
     with daemon(newer, definitions) as first:
         first.until(lambda: rows_in(settings) == 100)
         with daemon(newer, definitions) as second, in_background(second):
-            first.until(lambda: len(first.service._assignment.reading()) == 1)
+            first.until(lambda: len(first.service.assignment.reading()) == 1)
             topic.send_numbers(100, 100)
             first.until(lambda: rows_in(settings) == 200)
     assert sorted(numbers(settings)) == list(range(200))

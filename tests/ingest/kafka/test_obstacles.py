@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, TopicPartition
 from featurestore.landing.batch import landed_schema
 from featurestore.landing.zone import LandingZone, utc_now
 from featurestore.settings import Settings
+from ingest.kafka.backlog import Standing
 from tests.ingest.kafka.conftest import (
     Topic,
     assert_chained,
@@ -59,7 +60,7 @@ def test_who_comes_second_is_fenced_and_goes_on_behind_the_winner(topic: Topic, 
     with daemon(with_ingest(settings, batch_age_s=1.0), project(topic.name)) as service:
         service.until_ready()
         topic.send_numbers(10)
-        [one] = list(service.service._assignment)
+        [one] = list(service.service.assignment)
         service.until(lambda: one.buffer is not None and one.buffer.records == 10)
         winner = LandingZone(settings.landing_dir).publish(  # as a zombie that read only four of them
             one.chain,
@@ -104,7 +105,7 @@ def test_what_is_read_of_a_recreated_topic_does_not_land_in_the_old_generation(
     topic.create()
     topic.send_numbers(10)
     with daemon(with_ingest(settings, batch_age_s=3600.0), project(topic.name)) as service:
-        assignment = service.service._assignment
+        assignment = service.service.assignment
         service.until(lambda: sum(buffer.records for _, buffer in assignment.reading()) == 10)
         [one] = list(assignment)
         topic.delete()
@@ -154,7 +155,7 @@ def test_what_was_taken_before_retention_overtook_is_landed(topic: Topic, settin
     with daemon(with_ingest(slow, batch_age_s=3600.0), project(topic.name)) as service:
         service.until_ready()
         topic.send_numbers(10)
-        assignment = service.service._assignment
+        assignment = service.service.assignment
         service.until(lambda: sum(buffer.records for _, buffer in assignment.reading()) == 10)
         service.service._hold_back(trouble=True)
         topic.send_numbers(100, 10)
@@ -171,7 +172,7 @@ def test_a_kafka_that_ends_before_the_tail_is_not_read(topic: Topic, settings: S
     topic.send_numbers(10)
     with daemon(settings, project(topic.name)) as service:
         service.until(lambda: rows_in(settings) == 10)
-        [one] = list(service.service._assignment)
+        [one] = list(service.service.assignment)
     LandingZone(settings.landing_dir).publish(
         one.chain,
         landed_schema(one.source).empty_table(),
@@ -255,7 +256,7 @@ def test_a_full_disk_pauses_and_loses_nothing(
         topic.send_numbers(100, 100)
         service.step()
         assert service.health.state == "not ready"
-        assert all(one.paused for one, _ in service.service._assignment.reading())
+        assert all(one.paused for one, _ in service.service.assignment.reading())
         assert rows_in(settings) == 0
 
         monkeypatch.undo()
@@ -268,7 +269,7 @@ def test_a_full_disk_pauses_and_loses_nothing(
 def test_too_much_that_waits_to_be_processed_pauses(topic: Topic, settings: Settings) -> None:
     topic.create()
     waiting = [101]
-    with daemon(with_ingest(settings, pending_bytes=100), project(topic.name), lambda: waiting[0]) as service:
+    with daemon(with_ingest(settings, pending_bytes=100), project(topic.name), lambda: Standing(waiting[0])) as service:
         service.until(lambda: service.health.note.startswith("paused"))
         topic.send_numbers(10)
         for pending in (101, 100, 51):  # it goes on at half of the bound
@@ -278,6 +279,15 @@ def test_too_much_that_waits_to_be_processed_pauses(topic: Topic, settings: Sett
 
         waiting[0] = 50
         service.until(lambda: rows_in(settings) == 10)
+
+
+def test_damage_that_is_found_behind_the_tail_is_told(topic: Topic, settings: Settings) -> None:
+    topic.create()
+    topic.send_numbers(10)
+    with daemon(settings, project(topic.name), lambda: Standing(alarms=("a is damaged",))) as service:
+        service.until(lambda: rows_in(settings) == 10)  # which goes on
+        service.until(lambda: service.health.note == "a is damaged")
+        assert service.health.state == "not ready"
 
 
 def test_a_wrong_clock_stops_instead_of_refusing_everything(
