@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from operator import attrgetter
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
 import pyarrow as pa
@@ -23,7 +23,7 @@ from featurestore.definitions.dtypes import ScalarType
 from featurestore.definitions.source import Source
 from featurestore.entity_id import entity_id
 from featurestore.errors import TerminalError
-from featurestore.landing.batch import EPOCH, TIMESTAMP, landed_schema
+from featurestore.landing.batch import TIMESTAMP, landed_schema
 from ingest.columns import LATEST, Door, Rejection, refused, without
 from ingest.reasons import RepeatedError, reason
 
@@ -36,6 +36,7 @@ Rfc3339 = Annotated[datetime, Meta(tz=True)]
 _INT64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _TYPES: dict[ScalarType, Any] = {str: str, int: _INT64, float: float, bool: bool}
 MICROS = {"s": 1_000_000, "ms": 1_000, "us": 1}  # of one tick of a numeric timestamp
+_time_of = attrgetter("time")
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 Item = TypeVar("Item")
@@ -80,24 +81,15 @@ class JsonDecoder:
         keys: Sequence[bytes | None] = (),
     ) -> Decoded:
         """Decode some records, each into a row or a rejection; `keys`, where given, are their Kafka keys."""
-        records: list[Any] = []
-        good: list[int] = []
-        rejections: list[Rejection] = []
-        for place, value in enumerate(values):
-            if not value or len(value) > RECORD_BYTES:
-                rejections.append(Rejection(place, f"larger than {RECORD_BYTES} bytes" if value else "no value"))
-                continue
-            try:
-                records.append(self._parse(value))
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                rejections.append(Rejection(place, reason(error)))
-            else:
-                good.append(place)
+        records, rejections = self._parsed(values)
+        good: Sequence[int] = range(len(values))
         if rejections:
+            bad = {one.row for one in rejections}
+            good = [place for place in good if place not in bad]
             values, sequences, keys = _pick(values, good), _pick(sequences, good), _pick(keys, good)
         columns = [list(map(getter, records)) for getter in self._getters]
-        table = self._table([record.time for record in records], columns, sequences)
-        texts = [value or b"" for value in values]  # every one has a value by now
+        table = self._table(list(map(_time_of, records)), columns, sequences)
+        texts = cast("list[bytes]", values)  # every one has a value by now
         unknown_members, repeated = self._check_names(columns, texts)
         found: dict[int, Rejection] = {}
         for one in (
@@ -111,6 +103,23 @@ class JsonDecoder:
         rejections.sort(key=lambda one: one.row)
         return Decoded(without(table, found), tuple(rejections), unknown_members)
 
+    def _parsed(self, values: Sequence[bytes | None]) -> tuple[list[Any], list[Rejection]]:
+        """The records that have the declared types, and what is wrong with the others."""
+        records: list[Any] = []
+        rejections: list[Rejection] = []
+        # What has no value, or is too large, is not looked at: an empty text fails too.
+        texts: Sequence[Any] = values
+        if not all(values) or max(map(len, texts), default=0) > RECORD_BYTES:
+            texts = [b"" if _unfit(value) else value for value in values]
+        parsing = map(self._parse, texts)
+        while len(records) + len(rejections) < len(values):
+            try:
+                records.extend(parsing)  # until one fails; what came before it is kept
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                place = len(records) + len(rejections)
+                rejections.append(Rejection(place, _unfit(values[place]) or reason(error)))
+        return records, rejections
+
     def _table(self, times: list[Any], columns: list[list[Any]], sequences: Sequence[int]) -> pa.Table:
         arrays = [pa.array(sequences, pa.int64()), self._micros(times)]
         if self._source.created_at:
@@ -123,7 +132,7 @@ class JsonDecoder:
 
     def _micros(self, times: list[Any]) -> pa.Array:
         if self._source.timestamp_format == "rfc3339":
-            micros = pa.array([time and time - EPOCH for time in times], pa.duration("us"))
+            micros = pa.array(times, pa.timestamp("us", "UTC"))
         else:
             tick = MICROS[self._source.timestamp_format]
             micros = pa.array([None if time is None else round(time * tick) for time in times], pa.int64())
@@ -178,6 +187,13 @@ class JsonDecoder:
         if pc.any(misplaced).as_py():
             for row in pc.indices_nonzero(misplaced).to_pylist():
                 yield Rejection(row, f"the Kafka key is not the text of {', '.join(columns)}")
+
+
+def _unfit(value: bytes | None) -> str:
+    """Why a value is not parsed at all, if it is not."""
+    if not value:
+        return "no value"
+    return f"larger than {RECORD_BYTES} bytes" if len(value) > RECORD_BYTES else ""
 
 
 def unrepeated(text: bytes) -> set[str]:

@@ -238,10 +238,14 @@ def _sources_by_topic(settings: Settings, project: Project) -> dict[str, Source]
 
 
 def _by_partition(messages: list[Message]) -> Iterator[tuple[str, int, list[Message]]]:
-    places = list(zip(map(Message.topic, messages), map(Message.partition, messages), strict=True))
+    topics, numbers = list(map(Message.topic, messages)), list(map(Message.partition, messages))
+    if len(set(topics)) == len(set(numbers)) == 1:  # most often, and then there is nothing to sort out
+        yield topics[0] or "", numbers[0] or 0, messages
+        return
+    places = list(zip(topics, numbers, strict=True))
     for place in dict.fromkeys(places):
         of_partition = [message for message, its in zip(messages, places, strict=True) if its == place]
-        yield place[0] or "", -1 if place[1] is None else place[1], of_partition
+        yield place[0] or "", place[1] or 0, of_partition
 
 
 def _consumer_config(settings: Settings) -> dict[str, Any]:
