@@ -4,30 +4,28 @@ A file that does not fit its source is refused whole, a bad row is a dead letter
 """
 
 import csv
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
 from featurestore.definitions.long_form import LONG_FORM, is_long_form
 from ingest.cells import cell_json
 from ingest.columns import Door
+from ingest.grpc.blocks import Blocks
 from ingest.grpc.pieces import FileRefusedError, Piece, Pieces, check_columns, pieces_of_lines, pieces_of_records
+from ingest.grpc.plain_csv import PlainCsv
 from ingest.long_form import Line, are_lines, cells_line, parse_line
-from ingest.records import RECORD_BYTES
 
 _OPENING_LINES = 100
-_LINE_BYTES = 4 * RECORD_BYTES  # a longer one is no line of rows
-_BOM = b"\xef\xbb\xbf"
 
 
 def read_ndjson(path: Path, door: Door, now: Callable[[], datetime]) -> Iterator[Piece]:
     """One JSON object per line; the first of them tell whether they are rows or lines of the long form."""
     with path.open("rb") as file:
-        records = (record for line in _lines(file) if (record := line.strip(b" \t\r\n")))
+        records = (record for line in Blocks(file) if (record := line.strip(b" \t\r\n")))
         opening = list(islice(records, _OPENING_LINES))
         if opening and not opening[0].startswith(b"{"):
             raise FileRefusedError("not NDJSON: the first line is not a JSON object")
@@ -41,33 +39,31 @@ def read_ndjson(path: Path, door: Door, now: Callable[[], datetime]) -> Iterator
 def read_csv(path: Path, door: Door, now: Callable[[], datetime]) -> Iterator[Piece]:
     """A header and cells: each row is the JSON record of the same members, an empty cell an absent one."""
     with path.open("rb") as file:
-        rows = _Rows(_lines(file))
+        blocks = Blocks(file)
+        rows = _Rows(blocks)
         header = rows.header()
         if is_long_form(header):
-            yield from pieces_of_lines(_csv_lines(rows, header), door, now, path.parent)
+            yield from pieces_of_lines(_csv_lines(blocks, rows, header), door, now, path.parent)
             return
         check_columns(header, door)
-        pieces, to_json = Pieces(door, now), _json_maker(header, door)
-        for number, (raw, cells) in enumerate(rows.after(header)):
-            yield from pieces.add(number, raw, cells if isinstance(cells, str) else to_json(cells))
+        pieces, plain, to_json = Pieces(door, now), PlainCsv(header, door), _json_maker(header, door)
+        while block := blocks.rest():
+            if read := plain.read(block, pieces.end_row, now()):
+                blocks.skip()
+                yield from pieces.whole(*read)
+            else:
+                for raw, cells in rows.of_block(len(header)):
+                    yield from pieces.add(pieces.end_row, raw, cells if isinstance(cells, str) else to_json(cells))
         yield from pieces.rest()
-
-
-def _lines(file: BinaryIO) -> Iterator[bytes]:
-    first = True
-    while line := file.readline(_LINE_BYTES + 1):
-        if len(line) > _LINE_BYTES:
-            raise FileRefusedError(f"a line is longer than {_LINE_BYTES} bytes")
-        yield line.removeprefix(_BOM) if first else line
-        first = False
 
 
 class _Rows:
     """The rows of a CSV file, each with the lines that it is made of: a quoted cell may span several."""
 
-    def __init__(self, lines: Iterable[bytes]) -> None:
+    def __init__(self, blocks: Blocks) -> None:
+        self._blocks = blocks
         self._taken: list[bytes] = []
-        self._reader = csv.reader(map(self._take, lines), strict=True)
+        self._reader = csv.reader(map(self._take, blocks), strict=True)
 
     def header(self) -> list[str]:
         try:
@@ -75,19 +71,18 @@ class _Rows:
         except csv.Error as error:
             raise FileRefusedError(f"the header is not CSV: {error}") from error
 
-    def after(self, header: list[str]) -> Iterator[tuple[bytes, list[str] | str]]:
-        """The rows that are not blank: as they came, and as cells; or text, why there are none."""
-        self._taken.clear()
-        while (cells := self._next()) is not None:
-            if cells:
-                if len(cells) != len(header) and not isinstance(cells, str):
-                    cells = f"{len(cells)} cells, not {len(header)}"
-                yield b"".join(self._taken).rstrip(b"\r\n"), cells
+    def of_block(self, width: int) -> Iterator[tuple[bytes, list[str] | str]]:
+        """The rows that begin in the block at hand: as they came, and as cells; or text, why there are none."""
+        while self._blocks.in_block():
             self._taken.clear()
+            if cells := self._next():  # a blank line is no row
+                if len(cells) != width and not isinstance(cells, str):
+                    cells = f"{len(cells)} cells, not {width}"
+                yield b"".join(self._taken).rstrip(b"\r\n"), cells
 
-    def _next(self) -> list[str] | str | None:
+    def _next(self) -> list[str] | str:
         try:
-            return next(self._reader, None)
+            return next(self._reader, [])
         except csv.Error as error:
             return f"not CSV: {error}"
 
@@ -96,10 +91,11 @@ class _Rows:
         return line.decode("utf-8", "surrogateescape")  # what is no UTF-8 is refused as a cell
 
 
-def _csv_lines(rows: _Rows, header: list[str]) -> Iterator[tuple[bytes, Line | str]]:
+def _csv_lines(blocks: Blocks, rows: _Rows, header: list[str]) -> Iterator[tuple[bytes, Line | str]]:
     places = [header.index(name) for name in LONG_FORM]
-    for raw, cells in rows.after(header):
-        yield raw, cells if isinstance(cells, str) else cells_line(*(cells[place] for place in places))
+    while blocks.rest():
+        for raw, cells in rows.of_block(len(header)):
+            yield raw, cells if isinstance(cells, str) else cells_line(*(cells[place] for place in places))
 
 
 def _json_maker(header: list[str], door: Door) -> Callable[[list[str]], bytes | str]:

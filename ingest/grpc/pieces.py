@@ -62,7 +62,7 @@ class Pieces:
 
     def __init__(self, door: Door, now: Callable[[], datetime]) -> None:
         self._decoder, self._now = JsonDecoder(door), now
-        self._first_row = self._end_row = 0
+        self._first_row = self.end_row = 0
         self._raws: list[bytes] = []
         self._records: list[bytes | None] = []
         self._sequences: list[int] = []
@@ -77,10 +77,19 @@ class Pieces:
             self._raws.append(raw)
             self._records.append(record)
             self._sequences.append(row)
-        self._end_row = row + 1
+        self.end_row = row + 1
         self._bytes += len(raw)
         if len(self._records) + len(self._dead) >= _PIECE_ROWS or self._bytes >= _PIECE_BYTES:
             yield from self.rest()
+
+    def whole(self, rows: pa.Table, unknown_members: int) -> Iterator[Piece]:
+        """Take rows that are decoded already, after those before them."""
+        yield from self.rest()
+        self._first_row, self.end_row = self.end_row, self.end_row + rows.num_rows
+        yield Piece(
+            first_row=self._first_row, end_row=self.end_row, rows=rows, dead=[], unknown_members=unknown_members
+        )
+        self._first_row = self.end_row
 
     def rest(self) -> Iterator[Piece]:
         if not self._records and not self._dead:
@@ -91,14 +100,14 @@ class Pieces:
         ]
         yield Piece(
             first_row=self._first_row,
-            end_row=self._end_row,
+            end_row=self.end_row,
             rows=decoded.rows,
             dead=sorted(dead, key=lambda one: one.sequence),
             future=decoded.future,
             unknown_members=decoded.unknown_members,
         )
         self._raws, self._records, self._sequences, self._dead, self._bytes = [], [], [], [], 0
-        self._first_row = self._end_row
+        self._first_row = self.end_row
 
 
 def pieces_of_records(records: Iterable[bytes], door: Door, now: Callable[[], datetime]) -> Iterator[Piece]:

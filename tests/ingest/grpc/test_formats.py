@@ -179,6 +179,51 @@ def test_long_files_come_in_pieces_that_follow_one_another(tmp_path: Path) -> No
     assert [n for n, _ in dead(pieces)] == list(range(1, 40_000, 2))
 
 
+CELLS = {
+    "user_id": ["1", "-7", "0", "01", "+1", "1.0", "", " 1", "9223372036854775807", "9223372036854775808", '"5"', "٣"],
+    "income": ["1", "1.5", "-0.0", "1e3", "1.", ".5", "0x1", "nan", "", "9007199254740993", "1" * 30, '"2.5"', '"1"x'],
+    "as_of": [
+        "2026-01-02T03:04:05Z",
+        "2026-01-02T03:04:05.123456+01:30",
+        "2026-01-02 03:04:05Z",
+        "2026-01-02t03:04:05z",
+        "2026-02-30T00:00:00Z",
+        "2026-01-02T24:00:00Z",
+        "2026-01-02T03:04:60Z",
+        "2026-01-02T03:04:05",
+        "2026-01-02T03:04:05.1234567Z",
+        "2026-01-02T03:04:05-25:00",
+        "1969-12-31T23:59:59Z",
+        "2026-07-01T00:00:00Z",
+        "",
+    ],
+    "note": ["", "x", "ü", '"a, b"', '"a""b"', 'a"b', '""', "\x00", "\r", " ", '"', "'"],
+    "more": ["", "1"],
+}
+ROW = st.tuples(*(st.sampled_from([cells[0]] * 8 + cells) for cells in CELLS.values())).map(",".join)
+
+
+@given(st.lists(ROW | st.sampled_from(["", "1,2", " "]), min_size=1, max_size=6), st.sampled_from(["\n", "\r\n"]))
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+def test_blocks_of_plain_rows_are_read_as_row_by_row(tmp_path: Path, lines: list[str], end: str) -> None:
+    source = fs.UploadSource("s", timestamp="as_of", schema={"user_id": int, "income": float, "note": str | None})
+    found: list[tuple[list[dict[str, object]], list[tuple[int, str, bytes]], int]] = []
+    for first in ([], ["a row of one cell, which takes the slow way".replace(",", "")]):
+        text = end.join([",".join(CELLS), *first, *lines])
+        (tmp_path / "a.csv").write_text(text, newline="")
+        pieces = list(read_csv(tmp_path / "a.csv", Door(source), lambda: NOW))
+        shift = len(first)
+        found.append(
+            (
+                [row | {"sequence": row["sequence"] - shift} for row in (rows(pieces).to_pylist() if pieces else [])],
+                [(one.sequence - shift, one.reason, one.raw) for piece in pieces for one in piece.dead][shift:],
+                sum(piece.unknown_members for piece in pieces),
+            )
+        )
+
+    assert found[0] == found[1]
+
+
 IMPORTED = fs.UploadSource("imported", timestamp="at", created_at="known", schema={"user_id": int})
 
 
