@@ -190,11 +190,14 @@ class UploadLanding:
         if self._storage.names(self.chain):
             self.cancel(now)
 
-    def sweep(self, decided: Manifest) -> None:
-        """Remove what the manifest does not name: there is no other, so that it can never be seen."""
+    def sweep(self, decided: Manifest, *, alone: bool = False) -> None:
+        """Remove what the manifest does not name: there is no other, so that it can never be seen.
+
+        What somebody may be writing is left alone, unless there is nobody but the caller.
+        """
         named = {MANIFEST, decided.dead_letters, *(part.name for part in decided.parts)}
         for name in self._storage.names(self.chain):
-            if name not in named and not name.endswith(TEMPORARY):  # a racing writer removes its own
+            if name not in named and (alone or not name.endswith(TEMPORARY)):
                 self._storage.remove(f"{self.chain}/{name}")
 
     def discard(self) -> None:

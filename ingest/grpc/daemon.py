@@ -19,7 +19,7 @@ from featurestore.process.health import Health
 from featurestore.process.metrics import serve
 from featurestore.settings import Settings
 from ingest.grpc.auth import TokenInterceptor, Tokens
-from ingest.grpc.events import land_events
+from ingest.grpc.events import Events
 from ingest.grpc.servicer import IngestServicer
 from ingest.grpc.streams import Streams
 from ingest.grpc.tls import listen
@@ -51,16 +51,10 @@ class GrpcDaemon:
         self._settings, self._health = settings, health
         zone, metrics = LandingZone(open_storage(settings)), IngestMetrics(registry)
         self._uploads = Uploads(settings, project, zone, metrics)
+        self._events = Events(settings, project, zone, metrics, self._uploads)
         self._tokens = Tokens(settings.grpc)
         self._streams = Streams(per_peer=settings.grpc.peer_streams, longest_silence_s=settings.grpc.silence_s)
-        self._servicer = IngestServicer(
-            self._uploads,
-            lambda source, batch_id, records: land_events(
-                source, batch_id, records, project=project, zone=zone, metrics=metrics, settings=settings
-            ),
-            self._tokens,
-            self._streams,
-        )
+        self._servicer = IngestServicer(self._uploads, self._events, self._tokens, self._streams)
         self._grpc_health = grpc_health.HealthServicer(experimental_non_blocking=True)
         self._server: grpc.Server | None = None
         self._sweep_at = 0.0

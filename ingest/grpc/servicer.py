@@ -8,6 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from featurestore.errors import FeatureStoreError, TerminalError
 from ingest.grpc.auth import Tokens
+from ingest.grpc.events import Events
 from ingest.grpc.refusals import InvalidFieldError, RefusedError, abort
 from ingest.grpc.spool import Announced, Format
 from ingest.grpc.streams import Streams
@@ -28,14 +29,13 @@ _STATES = {
 }
 
 Reply = TypeVar("Reply")
-LandEvents = Callable[[str, str, list[bytes]], Status]
 
 
 class IngestServicer(pb_grpc.IngestServicer):
     """Translates calls, which the .proto file names; what they do stands in `uploads` and `events`."""
 
-    def __init__(self, uploads: Uploads, land: LandEvents, tokens: Tokens, streams: Streams) -> None:
-        self._uploads, self._land, self._tokens, self._streams = uploads, land, tokens, streams
+    def __init__(self, uploads: Uploads, events: Events, tokens: Tokens, streams: Streams) -> None:
+        self._uploads, self._events, self._tokens, self._streams = uploads, events, tokens, streams
 
     def StartUpload(self, request: pb.StartUploadRequest, context: grpc.ServicerContext) -> pb.Upload:  # noqa: N802
         def start() -> pb.Upload:
@@ -78,7 +78,7 @@ class IngestServicer(pb_grpc.IngestServicer):
     def BatchEvents(self, request: pb.BatchEventsRequest, context: grpc.ServicerContext) -> pb.BatchEventsResponse:  # noqa: N802
         def land() -> pb.BatchEventsResponse:
             self._tokens.check(context, request.source)
-            status = self._land(request.source, request.batch_id, list(request.records))
+            status = self._events.land(request.source, request.batch_id, list(request.records))
             return pb.BatchEventsResponse(receipt=_receipt(status))
 
         return _answered(context, land)

@@ -31,6 +31,8 @@ def land(
 ) -> Manifest:
     """Land all pieces or nothing; at most one row group is held in memory. Returns the manifest that won.
 
+    Nobody else in this process is landing the same upload meanwhile.
+
     Raises:
         FileRefusedError: the file does not fit its source.
         TransientError: the disk is full, or the clock is wrong.
@@ -51,7 +53,7 @@ def land(
         dead=read.dead,
         now=utc_now,
     )
-    landing.sweep(manifest)
+    landing.sweep(manifest, alone=True)
     if manifest.sha256 == sha256:
         metrics.unknown_members(door.source.name, read.unknown_members)
         metrics.landed(manifest.batches(landing.chain), took_s=time.monotonic() - began_s)

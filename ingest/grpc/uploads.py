@@ -186,7 +186,7 @@ class Uploads:
         for spool in filter(None, map(self._spools.get, self._spools.names())):
             landing = self._landing(spool.announced)
             if decided := landing.manifest():
-                landing.sweep(decided)
+                landing.sweep(decided, alone=True)
                 spool.remove()
 
     def _landing(self, announced: Announced) -> UploadLanding:
@@ -234,7 +234,16 @@ class Uploads:
 
     @contextmanager
     def _claimed(self, source: str, upload_id: str) -> Generator[Spool]:
-        """Hold an upload against other streams."""
+        with self.held(source, upload_id):
+            yield self._spool(source, upload_id)
+
+    @contextmanager
+    def held(self, source: str, upload_id: str) -> Generator[None]:
+        """Hold an upload against other calls.
+
+        Raises:
+            RefusedError: one of them holds it.
+        """
         name = self._name(source, upload_id)
         with self._lock:
             if name in self._busy:
@@ -243,7 +252,7 @@ class Uploads:
                 )
             self._busy.add(name)
         try:
-            yield self._spool(source, upload_id)
+            yield
         finally:
             with self._lock:
                 self._busy.discard(name)
