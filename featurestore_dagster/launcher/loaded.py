@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 
 _WRITING = os.O_WRONLY | os.O_RDWR
@@ -24,6 +25,7 @@ class LoadedFiles:
         self._read: set[str] = set()
         self._listed: set[str] = set()
         self._files: dict[str, FileState | None] = {}
+        self._contents: dict[str, bytes] = {}  # of the user's own files
         self._names: dict[str, frozenset[str]] = {}
         sys.addaudithook(self._note)
 
@@ -38,13 +40,17 @@ class LoadedFiles:
         sources = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
         paths = self._read.union(path for path in sources if path)
         self._files = {path: _state(path) for path in paths if not path.startswith(_NO_FILES)}
+        self._contents = {path: _content(path) for path in self._files if not path.startswith(_installed())}
         self._names = {path: _names(path) for path in self._listed if not path.startswith(_installed())}
 
     def changed(self) -> str:
-        """A path that is not as it was when it was recorded; empty if all are."""
-        for path, state in self._files.items():
-            if _state(path) != state:
+        """A path that is not as it was when it was recorded; empty if all are. One that was written again with the same
+        content, as a checkout or a service does, is as it was."""
+        for path, recorded in self._files.items():
+            state = _state(path)
+            if state != recorded and self._contents.get(path) != _content(path):
                 return path
+            self._files[path] = state
         return next((path for path, names in self._names.items() if _names(path) != names), "")
 
     def _note(self, event: str, arguments: tuple[object, ...]) -> None:
@@ -66,6 +72,14 @@ def _state(path: str) -> FileState | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _content(path: str) -> bytes:
+    """A digest; of nothing where nothing can be read."""
+    try:
+        return sha256(Path(path).read_bytes()).digest()
+    except OSError:
+        return b""
 
 
 def _names(path: str) -> frozenset[str]:

@@ -104,6 +104,7 @@ class WarmRunLauncher(dg.DefaultRunLauncher):
     def _fork(self, run_id: str, origin: RepositoryPythonOrigin, location: str) -> None:
         """Have the run forked by the zygote of its code; a zygote that is gone, or has old code, is replaced once."""
         key = serialize_value(origin)
+        why = ""
         for _ in range(2):
             zygote = self._zygotes.pop(key, None) or self._started(key, origin, location)
             reply = zygote.fork(run_id)
@@ -113,8 +114,9 @@ class WarmRunLauncher(dg.DefaultRunLauncher):
                     raise ColdError(reply.refused)
                 return
             zygote.close()
-            log.info("a new zygote for %s: %s", location, f"{reply.stale} has changed" if reply else "the old one died")
-        raise ColdError("its code keeps changing, or its zygote keeps dying")
+            why = f"{reply.stale} has changed" if reply else "the old one died"
+            log.info("a new zygote for %s: %s", location, why)
+        raise ColdError(f"two zygotes were of no use; {why}")
 
     def _started(self, key: str, origin: RepositoryPythonOrigin, location: str) -> "_Zygote":
         until, reason = self._cold_until.get(key, (0.0, ""))
