@@ -147,6 +147,7 @@ class DagsterSettings:
     lanes: int = 2
     run_rows: int = 2_000_000
     run_batches: int = 200
+    alert_webhook: str = field(default="", repr=False)  # gets each failed run as JSON; empty = the log alone
     url: str = ""  # of the webserver, for `featurestore apply`; empty: the one that `up` started
     fresh_within_s: float = 60.0  # what has landed is in the log: the objective that alerts watch
 

@@ -21,12 +21,14 @@ from featurestore_dagster.maintenance import purge
 from featurestore_dagster.names import Keys
 from featurestore_dagster.resources import resources
 from featurestore_dagster.sensors import checks, failures, landed, models, online_lost
-from featurestore_dagster.sensors.failures import Notify, log_alert
+from featurestore_dagster.sensors.failures import Notify
 from featurestore_dagster.services import connect, open_blobs, open_models
 
 
-def build_definitions(project: Project, settings: Settings, *, notify: Notify = log_alert) -> dg.Definitions:
+def build_definitions(project: Project, settings: Settings, *, notify: Notify | None = None) -> dg.Definitions:
     """Assets, checks, sensors, schedules and resources of `project`; nothing connects.
+
+    `notify` is told about each failed run; by default the log is, and the webhook of the settings.
 
     In `definitions.py` of a code location: `defs = build_definitions(PROJECT, Settings.from_env(os.environ))`, or
     `dg.Definitions.merge(build_definitions(…), dg.Definitions(…))`.
@@ -56,7 +58,7 @@ def build_definitions(project: Project, settings: Settings, *, notify: Notify = 
             models.sensor(partial(open_blobs, settings), partial(open_models, settings), keys),
             online_lost.sensor(project, services, keys),
             checks.sensor(project, services, keys),
-            failures.sensor(notify),
+            failures.sensor(notify or failures.notify_as_set(settings.dagster)),
         ],
         schedules=[lake_schedule(project, keys), purge, reconcile.schedule(project, services, settings.dagster, keys)],
         resources=resources(settings),

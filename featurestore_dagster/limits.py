@@ -31,6 +31,16 @@ def run_spans(instance: dg.DagsterInstance, *, tag: str = "", value: str = "") -
     return spans
 
 
+def step_spans(instance: dg.DagsterInstance, prefix: str) -> list[Span]:
+    """When steps whose name starts so were at work: what a pool limits."""
+    steps = [step for run in instance.get_runs() for step in instance.get_run_step_stats(run.run_id)]
+    return [
+        (step.start_time, step.end_time or float("inf"))
+        for step in steps
+        if step.step_key.startswith(prefix) and step.start_time is not None
+    ]
+
+
 def peak_runs(instance: dg.DagsterInstance, *, tag: str = "", value: str = "") -> int:
     """The most runs that were live at once."""
     return peak(run_spans(instance, tag=tag, value=value))

@@ -20,6 +20,7 @@ from featurestore.offline.tables import view_table
 from featurestore.online.store import OnlineStore
 from featurestore_dagster.assets.raw import selected_batches
 from featurestore_dagster.assets.schema import (
+    declared_in,
     derived_columns,
     log_columns,
     log_lineage,
@@ -103,6 +104,7 @@ def _specs(versions: Sequence[FeatureView], keys: Keys) -> list[dg.AssetSpec]:
             freshness_policy=fresh,
             metadata={
                 # Of the declaration, not of a run: it would be a third of what a run leaves behind.
+                **declared_in(newest),
                 "dagster/column_schema": log_columns(newest),
                 "dagster/column_lineage": log_lineage(newest, keys),
                 "dagster/table_name": f"features.log.{newest.name}_v{newest.version}",
@@ -122,6 +124,7 @@ def _specs(versions: Sequence[FeatureView], keys: Keys) -> list[dg.AssetSpec]:
                 code_version=code_version,
                 freshness_policy=fresh,
                 metadata={
+                    **declared_in(newest),
                     "dagster/column_schema": online_columns(newest),
                     "dagster/column_lineage": online_lineage(newest, keys),
                 },

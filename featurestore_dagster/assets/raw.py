@@ -84,6 +84,9 @@ def _summary(batches: Sequence[Batch], rows: int) -> dict[str, dg.MetadataValue]
         "dead_letters": dg.MetadataValue.int(sum(batch.dead_rows for batch in batches)),
         "bytes": dg.MetadataValue.int(sum(batch.bytes for batch in batches)),
     }
+    delays = [batch.created_at - batch.max_event_timestamp for batch in batches if batch.max_event_timestamp]
+    if delays:  # drawn over time: how long events take to arrive
+        values["delay_s"] = dg.MetadataValue.float(max(delays).total_seconds())
     for name, times in (
         ("oldest_event", [batch.min_event_timestamp for batch in batches]),
         ("newest_event", [batch.max_event_timestamp for batch in batches]),

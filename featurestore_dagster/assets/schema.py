@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import dagster as dg
 
@@ -20,6 +21,15 @@ _HEAD_COLUMNS = {
     "sequence": dg.TableColumn("sequence", "BIGINT", "Position inside the source."),
     "tie": dg.TableColumn("tie", "BIGINT", "Last resort of the order of rows."),
 }
+
+
+def declared_in(view: FeatureView) -> dict[str, dg.CodeReferencesMetadataValue]:
+    """The line that declares the view, for the page's "open in editor"."""
+    file, _, line = view.declared_at.rpartition(":")
+    if not line.isdigit():
+        return {}
+    reference = dg.LocalFileCodeReference(file_path=str(Path(file).absolute()), line_number=int(line))
+    return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
 
 
 def landed_columns(source: Source) -> dg.TableSchema:

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 
 import dagster as dg
 
+from featurestore.errors import SettingsError
+from featurestore.settings import DagsterSettings
 from featurestore_dagster.names import LANE_TAG
 from featurestore_dagster.runs import batches_of, reason_of
 
@@ -44,7 +46,7 @@ def log_alert(alert: Alert) -> None:
 def webhook(url: str) -> Notify:
     """Post each alert as JSON to `url`; one that cannot be delivered is logged and not tried again."""
     if not url.startswith(("http://", "https://")):
-        raise ValueError("a webhook's address starts with http:// or https://")
+        raise SettingsError("FEATURESTORE_DAGSTER_ALERT_WEBHOOK: a webhook's address starts with http:// or https://")
 
     def post(alert: Alert) -> None:
         log_alert(alert)
@@ -56,6 +58,11 @@ def webhook(url: str) -> Notify:
             log.warning("the alert for run %s was not delivered: %s", alert.run_id, error)
 
     return post
+
+
+def notify_as_set(settings: DagsterSettings) -> Notify:
+    """To the webhook of the settings, or to the log alone."""
+    return webhook(settings.alert_webhook) if settings.alert_webhook else log_alert
 
 
 def sensor(notify: Notify = log_alert) -> dg.SensorDefinition:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -221,6 +222,14 @@ def test_the_graph_tells_the_way(resources: Resources) -> None:
     assert not graph.get(keys.features("burden")).is_executable
     schema = graph.get(keys.features("credit")).metadata["dagster/column_schema"]
     assert [column.name for column in schema.columns][-2:] == ["ratio", "debt"]
+
+
+def test_a_views_page_leads_to_the_line_that_declares_it(resources: Resources) -> None:
+    graph = dg.Definitions(assets=feature_assets(PROJECT), resources=resources).resolve_asset_graph()
+    for key in (Keys().features("credit"), Keys().online("credit")):
+        [reference] = graph.get(key).metadata["dagster/code_references"].code_references
+        assert reference.file_path == __file__
+        assert '"credit"' in "".join(Path(__file__).read_text().splitlines()[reference.line_number - 1 :][:2])
 
 
 def test_column_lineage_names_the_landed_columns(resources: Resources) -> None:

@@ -10,10 +10,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import dagster as dg
 import pytest
 
+from featurestore.errors import SettingsError
+from featurestore.settings import DagsterSettings
 from featurestore_dagster.names import LANE_TAG
 from featurestore_dagster.runs import with_batches
 from featurestore_dagster.sensors import failures
-from featurestore_dagster.sensors.failures import Alert, webhook
+from featurestore_dagster.sensors.failures import Alert, log_alert, notify_as_set, webhook
 
 ALERT = Alert(run_id="r", job="j", partition="p", lane="clicks.0", batches=2, reason="no luck")
 
@@ -93,5 +95,13 @@ def test_a_webhook_that_fails_is_logged_and_stops_nothing(caplog: pytest.LogCapt
 
 
 def test_a_webhook_is_a_web_address() -> None:
-    with pytest.raises(ValueError, match="http"):
+    with pytest.raises(SettingsError, match="http"):
         webhook("file:///etc/passwd")
+
+
+def test_the_setting_names_the_webhook() -> None:
+    assert notify_as_set(DagsterSettings()) is log_alert
+    received: list[object] = []
+    with listener(received, 200) as url:
+        notify_as_set(DagsterSettings(alert_webhook=url))(ALERT)
+    assert len(received) == 1

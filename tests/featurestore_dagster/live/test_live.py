@@ -1,0 +1,122 @@
+"""What users do in Dagster's pages and on its command line leaves the log right and frees what it held."""
+
+import os
+import signal
+from collections.abc import Generator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+
+from featurestore_dagster.launcher.worker import WORKER_TAG, Worker
+from featurestore_dagster.limits import peak, peak_runs, peaks_by_value, step_spans
+from featurestore_dagster.names import LANE_TAG
+from featurestore_dagster.partitions import key_of
+from tests.featurestore_dagster.live.location import SEARCHES
+from tests.featurestore_dagster.live.platform import BACKFILL, REEXECUTE, TERMINATE, WITHIN_S, Live, live_dagster
+from tests.services import Redis, eventually
+
+pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(400)]
+
+ASSETS = ("raw/clicks", "features/last_click", "online/last_click")
+MAX_RUNS, POOL = 3, 2  # dagster.yaml
+Status = dg.DagsterRunStatus
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory, redis_server: Redis) -> Generator[Live]:
+    with live_dagster(tmp_path_factory.mktemp("live"), redis_server.url, run_interval_s=1) as found:
+        yield found
+
+
+def test_batches_of_past_hours_are_applied_by_forked_runs(live: Live) -> None:
+    """As after days of standing still."""
+    now = datetime.now(UTC)
+    batches = [live.land(1, 2, 3, at=now - timedelta(hours=hours)) for hours in (50, 2, 1)]
+    live.settle(*batches)
+    assert [live.applied()[batch.batch_id] for batch in batches] == [3, 3, 3]
+    assert len(live.log()) == 9
+    runs = live.instance.get_runs(dg.RunsFilter(job_name="apply_batches"))
+    assert {run.status for run in runs} == {Status.SUCCESS}
+    assert all(WORKER_TAG in run.tags for run in runs)
+
+
+def test_a_backfill_of_a_range_of_hours_is_one_run_and_changes_nothing(live: Live) -> None:
+    now, log = datetime.now(UTC).replace(minute=0), live.log()
+    hours = [key_of(now - timedelta(hours=number)) for number in (2, 1)]
+    params = {"partitionNames": hours, "assetSelection": [{"path": path.split("/")} for path in ASSETS]}
+    launched = live.ask(BACKFILL, p=params)
+    assert launched["__typename"] == "LaunchBackfillSuccess", launched
+    of_backfill = dg.RunsFilter(tags={"dagster/backfill": launched["backfillId"]})
+    eventually(lambda: any(run.is_finished for run in live.instance.get_runs(of_backfill)), WITHIN_S)
+    [run] = live.instance.get_runs(of_backfill)
+    assert run.status is Status.SUCCESS
+    assert (run.tags["dagster/asset_partition_range_start"], run.tags["dagster/asset_partition_range_end"]) == tuple(
+        hours
+    )
+    assert live.log() == log
+
+
+def test_a_run_that_is_done_again_changes_nothing(live: Live) -> None:
+    log = live.log()
+    [parent, *_] = live.instance.get_runs(dg.RunsFilter(job_name="apply_batches", statuses=[Status.SUCCESS]))
+    again = live.ask(REEXECUTE, id=parent.run_id)
+    assert again["__typename"] == "LaunchRunSuccess", again
+    assert live.ended(again["run"]["runId"]) is Status.SUCCESS
+    assert live.log() == log
+
+
+def test_a_cancelled_run_frees_its_place_and_its_batch_is_applied_later(live: Live) -> None:
+    live.hold()
+    batch = live.land(4, 5)
+    run_id = live.run_of(batch)
+    assert live.claimed() == 1
+    assert live.ask(TERMINATE, id=run_id)["__typename"] == "TerminateRunSuccess"
+    assert live.ended(run_id) is Status.CANCELED
+    live.go_on()
+    eventually(lambda: live.claimed() == 0 or bool(live.live()), WITHIN_S)
+    live.settle(batch)
+    assert live.applied()[batch.batch_id] == 2
+    assert len([row for row in live.log() if row[1] == naive(batch.created_at)]) == 2
+    assert live.claimed() == 0
+
+
+def test_a_killed_run_frees_its_place_and_its_batch_is_applied_later(live: Live) -> None:
+    live.hold()
+    batch = live.land(6)
+    run_id = live.run_of(batch)
+    os.kill(Worker.of(live.run(run_id).tags[WORKER_TAG]).pid, signal.SIGKILL)
+    assert live.ended(run_id) is Status.FAILURE  # seen by run monitoring
+    live.go_on()
+    live.settle(batch)
+    assert len([row for row in live.log() if row[1] == naive(batch.created_at)]) == 1
+    eventually(lambda: live.claimed() == 0, WITHIN_S)
+
+
+def test_every_limit_holds_with_the_command_line_beside_the_sensor(live: Live) -> None:
+    began = datetime.now(UTC).timestamp()
+    live.hold()
+    first = [live.land(7), live.land(8, source=SEARCHES)]
+    for batch in first:
+        live.run_of(batch)
+    second = [live.land(number) for number in range(10, 13)] + [live.land(9, source=SEARCHES)]
+    with live.materialize(first[0].hour, "features/last_click") as beside:
+        eventually(lambda: beside.poll() is not None or started_by_hand(live, began), WITHIN_S)
+        assert beside.poll() is None, (live.project / "materialize.log").read_text()
+        live.go_on()
+        live.settle(*first, *second)
+        assert beside.wait(WITHIN_S) == 0
+    assert 2 <= peak_runs(live.instance, tag=LANE_TAG) <= MAX_RUNS
+    assert set(peaks_by_value(live.instance, LANE_TAG).values()) == {1}
+    assert peak(step_spans(live.instance, "apply_")) == POOL
+    assert live.claimed() == 0
+
+
+def started_by_hand(live: Live, began: float) -> bool:
+    """Whether a run that is none of the sensor's has come as far as its step, or to the pool's door."""
+    records = live.instance.get_run_records(dg.RunsFilter(statuses=[Status.STARTED]))
+    return any(LANE_TAG not in record.dagster_run.tags and (record.start_time or 0) > began for record in records)
+
+
+def naive(time: datetime) -> datetime:
+    return time.astimezone(UTC).replace(tzinfo=None)
