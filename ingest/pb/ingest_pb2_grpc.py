@@ -30,7 +30,9 @@ class IngestStub:
 
     An upload has an id that the sender chooses (1 to 256 characters): sending the same content again under the same id
     changes nothing and gives the same receipt, other content under it is refused (ALREADY_EXISTS).
-    RESOURCE_EXHAUSTED, UNAVAILABLE, ABORTED and DATA_LOSS may be tried again, starting with StartUpload.
+    A refusal carries google.rpc.ErrorInfo; RetryInfo, if trying again may help (starting with StartUpload); BadRequest,
+    if a field is wrong. A file holds rows of its source, or the long form: entity_id, feature_name, value,
+    event_timestamp, where the lines of one entity and time are one row.
     """
 
     def __init__(self, channel):
@@ -71,7 +73,9 @@ class IngestServicer:
 
     An upload has an id that the sender chooses (1 to 256 characters): sending the same content again under the same id
     changes nothing and gives the same receipt, other content under it is refused (ALREADY_EXISTS).
-    RESOURCE_EXHAUSTED, UNAVAILABLE, ABORTED and DATA_LOSS may be tried again, starting with StartUpload.
+    A refusal carries google.rpc.ErrorInfo; RetryInfo, if trying again may help (starting with StartUpload); BadRequest,
+    if a field is wrong. A file holds rows of its source, or the long form: entity_id, feature_name, value,
+    event_timestamp, where the lines of one entity and time are one row.
     """
 
     def StartUpload(self, request, context):
@@ -103,7 +107,7 @@ class IngestServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchEvents(self, request, context):
-        """Land some JSON records at once, as an upload of the batch's id.
+        """Land some JSON records at once, as an upload of the batch's id: rows of the source, or lines of the long form.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -150,7 +154,9 @@ class Ingest:
 
     An upload has an id that the sender chooses (1 to 256 characters): sending the same content again under the same id
     changes nothing and gives the same receipt, other content under it is refused (ALREADY_EXISTS).
-    RESOURCE_EXHAUSTED, UNAVAILABLE, ABORTED and DATA_LOSS may be tried again, starting with StartUpload.
+    A refusal carries google.rpc.ErrorInfo; RetryInfo, if trying again may help (starting with StartUpload); BadRequest,
+    if a field is wrong. A file holds rows of its source, or the long form: entity_id, feature_name, value,
+    event_timestamp, where the lines of one entity and time are one row.
     """
 
     @staticmethod
