@@ -5,6 +5,7 @@ import logging
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -32,15 +33,18 @@ class EventMaker:
         self._random = random.Random(f"{seed}/{producer}")
         self._users = range(1 + producer, users + 1, producers) or range(1, 2)
         self._bad_share = bad_share
+        self._now, self._time = datetime.min.replace(tzinfo=UTC), ""
 
     def event(self, now: datetime) -> tuple[int, str, bool]:
         """A user, a record, and whether it can be landed."""
+        if now is not self._now:  # the events of a burst have one time
+            self._now, self._time = now, now.isoformat()
         user = self._users[int(self._random.random() * len(self._users))]
         action = _ACTIONS[int(self._random.random() * len(_ACTIONS))]
         if self._random.random() < self._bad_share:
             return user, self._bad(user, action, now), False
         amount = f', "amount": {self._random.uniform(1, 200):.2f}' if action == "purchase" else ""
-        return user, f'{{"user_id": {user}, "action": "{action}", "timestamp": "{now.isoformat()}"{amount}}}', True
+        return user, f'{{"user_id": {user}, "action": "{action}", "timestamp": "{self._time}"{amount}}}', True
 
     def _bad(self, user: int, action: str, now: datetime) -> str:
         event = {"user_id": user, "action": action, "timestamp": now.isoformat()}
@@ -56,6 +60,43 @@ class EventMaker:
                 json.dumps(event | {"timestamp": (now + timedelta(days=365)).isoformat()}),
             )
         )
+
+
+class _Burst:
+    """Events that are sent together; they are told once each of them is acknowledged."""
+
+    def __init__(self, tell: Callable[[Sent], None]) -> None:
+        self._tell = tell
+        self._sent = Sent()
+        self._unacknowledged = self._size = 0
+
+    def add(self, user: int, record: bytes, *, good: bool) -> dict[str, bytes]:
+        """Take an event; returns it as a message."""
+        key = str(user)
+        if good:
+            self._sent.good_one(key, record)
+        else:
+            self._sent.bad += 1
+        self._size += 1
+        self._unacknowledged += 1
+        return {"key": key.encode(), "value": record}
+
+    def acknowledge(self, error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            log.warning("an event was not acknowledged: %s", error.str())
+            return
+        self._unacknowledged -= 1
+        if self.is_over:
+            self._tell(self._sent)
+
+    @property
+    def is_over(self) -> bool:
+        return self._unacknowledged == 0
+
+    def give_up(self) -> None:
+        """At the end: what is not wholly acknowledged may have arrived."""
+        if not self.is_over:
+            self._tell(Sent(in_doubt=self._size))
 
 
 class EventProducer(threading.Thread):
@@ -82,11 +123,13 @@ class EventProducer(threading.Thread):
         share, rest = divmod(generator.max_events, generator.producers)
         self._most = share + (number < rest) if generator.max_events else 1 << 62
         self._sent = Sent()
+        self._bursts: deque[_Burst] = deque()
+        queue = {"queue.buffering.max.messages": "50000", **settings.kafka.client}
+        self._queue_events = int(queue["queue.buffering.max.messages"])
         self._producer = Producer(
             {
                 "linger.ms": 10,
-                "queue.buffering.max.messages": 50_000,
-                **settings.kafka.client,
+                **queue,
                 "bootstrap.servers": settings.kafka.brokers,
                 "enable.idempotence": True,
                 "acks": "all",
@@ -100,22 +143,25 @@ class EventProducer(threading.Thread):
         self._await_topic()
         made, began_s, told_s = 0, time.monotonic(), time.monotonic()
         while made < self._most and not self._stopping.is_set():
-            due = self._due(made, time.monotonic() - began_s)
-            for _ in range(min(due, self._most - made)):
-                self._send()
-                made += 1
+            due = min(self._due(made, time.monotonic() - began_s), self._most - made)
+            if due and self._has_room(due):
+                self._send(due)
+                made += due
             self._producer.poll(0)
             if time.monotonic() - told_s >= _TELL_S:
                 told_s = time.monotonic()
                 self._report()
             if self._per_s:
                 self._stopping.wait(max(_TICK_S, (made + 1) / self._per_s - (time.monotonic() - began_s)))
-        self._sent.in_doubt += self._producer.flush(_FLUSH_S)
+        self._producer.flush(_FLUSH_S)
+        for burst in self._bursts:
+            burst.give_up()
         self._report()
 
     def _due(self, made: int, elapsed_s: float) -> int:
         """How many events to send now. What could not be sent in time is made up for, a burst at a time."""
-        return min(_BURST, max(0, int(elapsed_s * self._per_s) - made)) if self._per_s else _BURST
+        most = min(_BURST, self._queue_events)
+        return min(most, max(0, int(elapsed_s * self._per_s) - made)) if self._per_s else most
 
     def _await_topic(self) -> None:
         while not self._stopping.is_set():
@@ -130,38 +176,27 @@ class EventProducer(threading.Thread):
                 self.note = f"waiting for the topic {self._topic}"
             self._stopping.wait(_WAIT_S)
 
-    def _send(self) -> None:
-        user, record, good = self._maker.event(datetime.now(UTC))
-        while True:
-            try:
-                self._producer.produce(
-                    self._topic, record.encode(), str(user).encode(), on_delivery=self._good if good else self._bad
-                )
-            except BufferError:
-                self.note = "waiting for Kafka to take events"
-                self._producer.poll(_WAIT_S)
-                if self._stopping.is_set():
-                    return
-            else:
-                self.note = ""
-                return
+    def _has_room(self, events: int) -> bool:
+        """Whether the producer takes so many more at once: a part of them would be sent in another order."""
+        if len(self._producer) + events <= self._queue_events:
+            self.note = ""
+            return True
+        if self._producer.poll(_WAIT_S) == 0:
+            self.note = "waiting for Kafka to take events"
+        return False
 
-    def _good(self, error: KafkaError | None, message: Message) -> None:
-        if error is None:
-            self._sent.good_one((message.key() or b"").decode(), message.value() or b"")
-        else:
-            self._failed(error)
+    def _send(self, events: int) -> None:
+        burst, now = _Burst(self._acknowledged), datetime.now(UTC)
+        made = (self._maker.event(now) for _ in range(events))
+        messages = [burst.add(user, record.encode(), good=good) for user, record, good in made]
+        self._producer.produce_batch(self._topic, messages, on_delivery=burst.acknowledge)
+        self._bursts.append(burst)
 
-    def _bad(self, error: KafkaError | None, _: Message) -> None:
-        if error is None:
-            self._sent.bad += 1
-        else:
-            self._failed(error)
-
-    def _failed(self, error: KafkaError) -> None:
-        log.warning("an event was not acknowledged: %s", error.str())
-        self._sent.in_doubt += 1
+    def _acknowledged(self, sent: Sent) -> None:
+        self._sent.add(sent)
 
     def _report(self) -> None:
+        while self._bursts and self._bursts[0].is_over:
+            self._bursts.popleft()
         sent, self._sent = self._sent, Sent()
         self._tell(SOURCE, sent)

@@ -15,7 +15,7 @@ class Sent(msgspec.Struct):
     good: int = 0  # to be landed
     doubtful: int = 0  # of the good ones: landed, then quarantined by an expectation of the view
     bad: int = 0  # to be dead letters
-    in_doubt: int = 0  # sent without an acknowledgement: they may have arrived
+    in_doubt: int = 0  # sent in bursts of which not every record was acknowledged: they may have arrived
     good_of_user: dict[str, int] = msgspec.field(default_factory=dict[str, int])
     last_of_user: dict[str, msgspec.Raw] = msgspec.field(default_factory=dict[str, msgspec.Raw])  # good, not doubtful
 

@@ -26,6 +26,8 @@ _PIECE_ROWS = 16_384
 _PIECE_BYTES = 32 << 20  # of text: a dictionary can make gigabytes out of a small file
 _CHUNK_BYTES = 1 << 30  # of one column in one row group, uncompressed
 _READ_BYTES = 1 << 20
+_UNPACKED_BYTES, _UNPACKED_RATIO = 256 << 20, 200  # above them it is made to exhaust its reader
+_VALUE_BYTES = 8
 
 
 def read_parquet(path: Path, door: Door, now: Callable[[], datetime]) -> Iterator[Piece]:
@@ -33,7 +35,7 @@ def read_parquet(path: Path, door: Door, now: Callable[[], datetime]) -> Iterato
     try:
         with pq.ParquetFile(path) as plain:
             is_long = is_long_form(plain.schema_arrow.names)
-            texts = _inspect(plain)
+            texts = _inspect(plain, door, path.stat().st_size)
             if not is_long:
                 check_columns(list(plain.schema_arrow.names), door)
         with pq.ParquetFile(
@@ -50,8 +52,14 @@ def read_parquet(path: Path, door: Door, now: Callable[[], datetime]) -> Iterato
         raise FileRefusedError(f"not a whole Parquet file: {error}") from error
 
 
-def _inspect(file: pq.ParquetFile) -> list[str]:
-    """Refuse what is too large; return the columns of text."""
+def _inspect(file: pq.ParquetFile, door: Door, size_bytes: int) -> list[str]:
+    """Refuse what is too large when it is unpacked; return the columns of text."""
+    read = {*LONG_FORM, *door.source.times, *door.source.columns} & set(file.schema_arrow.names)
+    unpacked_bytes = file.metadata.num_rows * len(read) * _VALUE_BYTES
+    if unpacked_bytes > _UNPACKED_BYTES + _UNPACKED_RATIO * size_bytes:
+        raise FileRefusedError(
+            f"its {file.metadata.num_rows} rows are over {_UNPACKED_RATIO} times as large as the file; cut it in pieces"
+        )
     groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
     sizes = [group.column(index).total_uncompressed_size for group in groups for index in range(group.num_columns)]
     if max(sizes, default=0) > _CHUNK_BYTES:

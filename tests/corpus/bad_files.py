@@ -46,6 +46,16 @@ def _flipped(data: bytes) -> bytes:
     return bytes(changed)
 
 
+def _bomb(path: Path) -> None:
+    """A few kilobytes that say eight million rows."""
+    names, count = ("user_id", "age_years", "income", "debt", "as_of"), 1_000_000
+    same = pa.DictionaryArray.from_arrays(pa.nulls(count, pa.int8()).fill_null(0), pa.array([1]))
+    table = pa.table(dict.fromkeys(names, same.cast(pa.int64())))
+    with pq.ParquetWriter(path, table.schema, compression="zstd") as writer:
+        for _ in range(8):
+            writer.write_table(table)
+
+
 def ndjson(**changes: object) -> bytes:
     return json.dumps(GOOD | changes).encode()
 
@@ -81,6 +91,7 @@ REFUSED: dict[str, tuple[str, bytes | Callable[[Path], None], str]] = {
         _changed(lambda d: d[:4] + bytes(len(d) - 8) + d[-4:]),
         "not a whole",
     ),
+    "parquet: a bomb": (".parquet", _bomb, "200 times as large as the file"),
     "parquet: a column is missing": (".parquet", lambda path: parquet(path, income=None), "income"),
     "parquet: the time is missing": (".parquet", lambda path: parquet(path, as_of=None), "as_of"),
     "parquet: a column twice": (".parquet", _repeated_column, "stands twice"),
