@@ -113,13 +113,16 @@ class Pivot:
     def records(self) -> Iterator[Record]:
         """Every row of the source that the lines make, by its first line."""
         self._flush()
-        self._writer.close()
+        self.close()
         config: dict[str, Any] = {"memory_limit": _MEMORY, "threads": 1, "temp_directory": str(self._path.parent)}
         with duckdb.connect(":memory:", config=config) as connection:
             groups = connection.sql(_GROUPS, params={"path": str(self._path)}).to_arrow_reader(_FETCHED_RECORDS)
             for batch in groups:
                 for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                     yield self._record(*row)
+
+    def close(self) -> None:
+        self._writer.close()
 
     def _record(self, line: int, key: str, micros: int, members: str | None) -> Record:
         time = f'"{self._timestamp}":{_time(micros, self._format)}'

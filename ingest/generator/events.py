@@ -63,12 +63,11 @@ class EventMaker:
 
 
 class _Burst:
-    """Events that are sent together; they are told once each of them is acknowledged."""
+    """Events that are sent together; they count once each of them is acknowledged."""
 
-    def __init__(self, tell: Callable[[Sent], None]) -> None:
-        self._tell = tell
+    def __init__(self) -> None:
         self._sent = Sent()
-        self._unacknowledged = self._size = 0
+        self._size = self._unacknowledged = 0
 
     def add(self, user: int, record: bytes, *, good: bool) -> dict[str, bytes]:
         """Take an event; returns it as a message."""
@@ -82,21 +81,19 @@ class _Burst:
         return {"key": key.encode(), "value": record}
 
     def acknowledge(self, error: KafkaError | None, _: Message) -> None:
-        if error is not None:
+        if error is None:
+            self._unacknowledged -= 1
+        else:
             log.warning("an event was not acknowledged: %s", error.str())
-            return
-        self._unacknowledged -= 1
-        if self.is_over:
-            self._tell(self._sent)
 
     @property
-    def is_over(self) -> bool:
+    def is_acknowledged(self) -> bool:
         return self._unacknowledged == 0
 
-    def give_up(self) -> None:
-        """At the end: what is not wholly acknowledged may have arrived."""
-        if not self.is_over:
-            self._tell(Sent(in_doubt=self._size))
+    @property
+    def sent(self) -> Sent:
+        """What it was; without every acknowledgement any of it may have arrived."""
+        return self._sent if self.is_acknowledged else Sent(in_doubt=self._size)
 
 
 class EventProducer(threading.Thread):
@@ -122,7 +119,6 @@ class EventProducer(threading.Thread):
         self._per_s = generator.events_per_s / generator.producers
         share, rest = divmod(generator.max_events, generator.producers)
         self._most = share + (number < rest) if generator.max_events else 1 << 62
-        self._sent = Sent()
         self._bursts: deque[_Burst] = deque()
         queue = {"queue.buffering.max.messages": "50000", **settings.kafka.client}
         self._queue_events = int(queue["queue.buffering.max.messages"])
@@ -154,9 +150,7 @@ class EventProducer(threading.Thread):
             if self._per_s:
                 self._stopping.wait(max(_TICK_S, (made + 1) / self._per_s - (time.monotonic() - began_s)))
         self._producer.flush(_FLUSH_S)
-        for burst in self._bursts:
-            burst.give_up()
-        self._report()
+        self._report(end=True)
 
     def _due(self, made: int, elapsed_s: float) -> int:
         """How many events to send now. What could not be sent in time is made up for, a burst at a time."""
@@ -186,17 +180,15 @@ class EventProducer(threading.Thread):
         return False
 
     def _send(self, events: int) -> None:
-        burst, now = _Burst(self._acknowledged), datetime.now(UTC)
+        burst, now = _Burst(), datetime.now(UTC)
         made = (self._maker.event(now) for _ in range(events))
         messages = [burst.add(user, record.encode(), good=good) for user, record, good in made]
         self._producer.produce_batch(self._topic, messages, on_delivery=burst.acknowledge)
         self._bursts.append(burst)
 
-    def _acknowledged(self, sent: Sent) -> None:
-        self._sent.add(sent)
-
-    def _report(self) -> None:
-        while self._bursts and self._bursts[0].is_over:
-            self._bursts.popleft()
-        sent, self._sent = self._sent, Sent()
+    def _report(self, *, end: bool = False) -> None:
+        """Tell of bursts in their order, so that the last event of a user is the last; at the end, of all."""
+        sent = Sent()
+        while self._bursts and (end or self._bursts[0].is_acknowledged):
+            sent.add(self._bursts.popleft().sent)
         self._tell(SOURCE, sent)

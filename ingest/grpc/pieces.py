@@ -1,6 +1,7 @@
 """What readers of uploaded files hand on."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -124,8 +125,8 @@ def pieces_of_lines(
     """Lines of the long form, each as it came and read, or why it cannot be; what does not fit in memory is kept in
     `directory` meanwhile. A line that cannot be read is a dead letter of its own, and so is a row that lacks a column.
     """
-    with TemporaryDirectory(dir=directory) as scratch:
-        pivot, pieces = Pivot(door, Path(scratch)), Pieces(door, now)
+    with TemporaryDirectory(dir=directory) as scratch, closing(Pivot(door, Path(scratch))) as pivot:
+        pieces = Pieces(door, now)
         dead: list[DeadLetter] = []
         for number, (raw, line) in enumerate(lines):
             refusal = line if isinstance(line, str) else pivot.add(number, line)
