@@ -20,7 +20,7 @@ from ingest.records import MICROS, RECORD_BYTES, Rfc3339, unrepeated
 
 _BUFFERED_LINES = 65_536
 _FETCHED_RECORDS = 8_192
-_MEMORY = "128MB"  # of grouping; what does not fit goes to the disk
+_MEMORY = "64MB"  # of grouping; what does not fit goes to the disk
 _SCHEMA = pa.schema([("line", pa.int64()), ("key", pa.string()), ("micros", pa.int64()), ("member", pa.string())])
 _GROUPS = """
     SELECT min(line) AS line, key, micros, string_agg(member, ',' ORDER BY line) AS members
