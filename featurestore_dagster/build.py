@@ -9,6 +9,7 @@ from featurestore.settings import Settings
 from featurestore_dagster import reconcile
 from featurestore_dagster.assets.features import feature_assets
 from featurestore_dagster.assets.lake import lake_assets, lake_schedule
+from featurestore_dagster.assets.landing import landing_assets, landing_schedule
 from featurestore_dagster.assets.models import model_assets
 from featurestore_dagster.assets.online import online_rebuild
 from featurestore_dagster.assets.raw import raw_assets, source_specs
@@ -43,6 +44,7 @@ def build_definitions(project: Project, settings: Settings, *, notify: Notify | 
             *source_specs(project, keys),  # source/…    topics and uploads (outside)
             *raw_assets(project, keys),  # raw/…       landed batches of an hour, checked
             *feature_assets(project, keys),  # features/…  the log, online/… in the same step; derived views as nodes
+            *landing_assets(project, keys),  # landing/…   landed files: compacted, removed when they are too old
             *lake_assets(project, keys),  # lake/…      closed days of the log, in Parquet files
             *model_assets(project, keys),  # models/…    metadata → DuckDB, production artifacts → Redis
             online_rebuild(project, keys),
@@ -60,7 +62,12 @@ def build_definitions(project: Project, settings: Settings, *, notify: Notify | 
             checks.sensor(project, services, keys),
             failures.sensor(notify or failures.notify_as_set(settings.dagster)),
         ],
-        schedules=[lake_schedule(project, keys), purge, reconcile.schedule(project, services, settings.dagster, keys)],
+        schedules=[
+            landing_schedule(project, keys),
+            lake_schedule(project, keys),
+            purge,
+            reconcile.schedule(project, services, settings.dagster, keys),
+        ],
         resources=resources(settings),
         executor=dg.in_process_executor,
     )

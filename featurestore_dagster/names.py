@@ -26,6 +26,9 @@ class Keys:
     def raw(self, source: str) -> dg.AssetKey:
         return self._key("raw", source)
 
+    def landing(self, source: str) -> dg.AssetKey:
+        return self._key("landing", source)
+
     def features(self, view: str) -> dg.AssetKey:
         return self._key("features", view)
 

@@ -163,7 +163,10 @@ class LakeFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveJob:
-    """The rows of a log that landed on `day`, up to `commit_seq`, are in `files` now: let DuckDB forget its own."""
+    """The rows of a log that landed on `day`, up to `commit_seq`, are in `files` now: let DuckDB forget its own.
+
+    With `replaces` it is other files of the lake whose rows these are, or that nobody is to read any more.
+    """
 
     kind: ClassVar[str] = "move"
     job_id: str
@@ -171,6 +174,7 @@ class MoveJob:
     day: date
     commit_seq: int
     files: tuple[LakeFile, ...]
+    replaces: tuple[str, ...] = ()
 
 
 CatalogueJob = SchemaJob | ActivateJob | DropJob

@@ -55,9 +55,21 @@ class LakeFiles:
         return [path for (path,) in self._connection.execute(sql, {"target": target}).fetchall()]
 
     def move(self, job: MoveJob, table: ViewTable, now: datetime) -> None:
-        """Inside the caller's transaction: the files in, the rows out. Raises JobRefusedError."""
+        """Inside the caller's transaction: the files in, the rows (or other files) out. Raises JobRefusedError."""
         if self._knows(job):
             return
+        if job.replaces:
+            sql = "DELETE FROM lake_files WHERE target = $target AND name IN $names"
+            self._connection.execute(sql, {"target": job.target, "names": list(job.replaces)})
+        else:
+            self._take_out(job, table)
+        for file in job.files:
+            self._path(file.name)
+            values = {name: getattr(file, name) for name in file.__dataclass_fields__}
+            self._connection.execute(_INSERT, {**values, "target": job.target, "day": job.day, "now": _naive(now)})
+
+    def _take_out(self, job: MoveJob, table: ViewTable) -> None:
+        """Delete the rows that the files hold, if they hold exactly these."""
         paths = [str(self._path(file.name)) for file in job.files if file.kind == "rows"]
         if not paths:
             raise JobRefusedError(f"a move of {job.target} without a file of rows")
@@ -70,10 +82,6 @@ class LakeFiles:
             raise JobRefusedError(
                 f"{job.target}, {job.day}: the files hold {in_files[0][0]} rows, the log {in_table[0][0]}, or others"
             )
-        for file in job.files:
-            self._path(file.name)
-            values = {name: getattr(file, name) for name in file.__dataclass_fields__}
-            self._connection.execute(_INSERT, {**values, "target": job.target, "day": job.day, "now": _naive(now)})
         self._connection.execute(f"DELETE FROM {hot}", moved)
 
     def _knows(self, job: MoveJob) -> bool:

@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import Literal
 
 from featurestore.definitions.dtypes import ScalarType, SchemaType, scalar_of
+from featurestore.definitions.durations import duration
 from featurestore.definitions.names import check_name
 from featurestore.errors import DefinitionError
 
@@ -29,6 +30,9 @@ class Source:
 
     `created_at` names a column of rows that bring their own: since when they were known, at most their landing; without
     one, or where a row leaves it empty, that is the landing time.
+
+    `keep` ("90d") is how long landed rows are kept once every view has them, `keep_dead_letters` the same of records
+    that could not be landed; by default for ever.
     """
 
     name: str
@@ -38,6 +42,8 @@ class Source:
     timestamp_format: TimestampFormat = "rfc3339"
     created_at: str = ""
     unknown_fields: Literal["drop", "reject"] = "drop"
+    keep: str = ""
+    keep_dead_letters: str = ""
     description: str = ""
 
     def __post_init__(self) -> None:
@@ -47,6 +53,9 @@ class Source:
             self._check_time("created_at", self.created_at)
         if self.created_at == self.timestamp:
             raise DefinitionError(f"source {self.name!r}: {self.timestamp!r} is the timestamp and created_at")
+        for what, text in (("keep", self.keep), ("keep_dead_letters", self.keep_dead_letters)):
+            if text:
+                duration(text, f"source {self.name!r}, {what}")
         for column, declared in self.schema.items():
             check_name(column, f"source {self.name!r}, column")
             scalar_of(declared, f"source {self.name!r}, column {column!r}")

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from featurestore.definitions.dtypes import ScalarType, SchemaType
+from featurestore.definitions.durations import duration
 from featurestore.definitions.entity import Entity
 from featurestore.definitions.feature import Aggregation, Feature, FeatureOf
 from featurestore.definitions.fingerprint import fingerprint, names
@@ -56,12 +57,15 @@ class FeatureView:
     transform: "RowTransform | None" = None
     expect: Sequence[Expectation] = ()
     version: int = 1
+    keep: str = ""  # how long rows stay in the log after they landed ("400d"); by default for ever
     owner: str = ""
     description: str = ""
     declared_at: str = field(default_factory=caller, init=False, repr=False, compare=False)  # file:line
 
     def __post_init__(self) -> None:
         where = f"view {self.name!r}"
+        if self.keep:
+            duration(self.keep, f"{where}, keep")
         check_name(self.name, "view")
         object.__setattr__(self, "features", tuple(self.features))
         object.__setattr__(self, "expect", tuple(self.expect))

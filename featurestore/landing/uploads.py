@@ -23,6 +23,7 @@ from featurestore.landing.disk import TEMPORARY
 from featurestore.landing.storage import Storage
 
 MANIFEST = "manifest.json"
+REMOVED = "removed"  # beside it: the rows are older than their source is kept; the upload's id stays taken
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,21 +3,23 @@
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 
 from featurestore.entity_id import hash64
-from featurestore.errors import CorruptFileError
-from featurestore.landing import dead_letters, parquet
+from featurestore.errors import CorruptFileError, TerminalError
+from featurestore.landing import dead_letters, parquet, rewritten
 from featurestore.landing.batch import Batch
 from featurestore.landing.dead_letters import DeadLetter
 from featurestore.landing.disk import TEMPORARY, DiskStorage
 from featurestore.landing.publish import Fenced, Published, file_name, publish, read_batch
+from featurestore.landing.rewritten import Rewritten
 from featurestore.landing.storage import Storage
-from featurestore.landing.uploads import UploadLanding, read_manifest
+from featurestore.landing.uploads import REMOVED, UploadLanding, read_manifest
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +47,31 @@ def job_chain(source: str, job_id: str) -> str:
     return f"{source}/job={job_id}"
 
 
+class Floor(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a chain begins, and what was removed below: its newest `<offset>.floor` file."""
+
+    offset: int = 0
+    batches: int = 0
+    rows: int = 0
+    dead_rows: int = 0
+    until: int = 0  # the landing time of the last batch that was removed; microseconds since 1970
+
+
 def floor(names: Iterable[str]) -> int:
     """Where a chain begins: at the highest of its `<offset>.floor` files; what starts below it is no batch any more."""
     return max((int(match[1]) for match in map(_FLOOR_FILE.fullmatch, names) if match), default=0)
+
+
+def _files_from(names: Sequence[str], expected: int) -> dict[int, str]:
+    """The files of a chain from an offset on, by where they start; also one that starts earlier, if it may go on there:
+    what landed since the last look may have been compacted with what was known."""
+    compacted = rewritten.newest(names)
+    files = {int(match[1]): match[0] for match in map(_BATCH_FILE.fullmatch, names) if match} | compacted
+    new = {start: files[start] for start in sorted(files) if start >= expected}
+    earlier = [start for start in compacted if start < expected]
+    if new and expected not in new and earlier:
+        return {max(earlier): compacted[max(earlier)], **new}
+    return new
 
 
 class LandingZone:
@@ -59,9 +83,11 @@ class LandingZone:
         self._lock = threading.Lock()
         self._chains: dict[str, list[Batch]] = {}  # the believed files of a chain, in order
         self._uploads: dict[str, list[Batch]] = {}  # landed uploads, by chain
+        self._floors: dict[str, Floor] = {}  # of chains that something was removed from
         self._listed: dict[str, object] = {}  # chains and the state of their directory when it was last listed
         self._alarms: dict[str, str] = {}  # chains and what is wrong with them, if anything is
         self._sorted: dict[str | None, list[Batch]] = {}  # what `batches` returned; emptied by anything new
+        self._opened: tuple[Rewritten, pa.Table] | None = None  # the batches of one file are read one after the other
 
     def publish(
         self,
@@ -92,6 +118,26 @@ class LandingZone:
             dead=dead,
             absent_rows=absent_rows,
             origin=origin,
+        )
+
+    def floor(self, chain: str) -> Floor:
+        """Where a chain begins."""
+        offset = floor(self.storage.names(chain))
+        try:
+            with self.storage.open(f"{chain}/{offset:020d}.floor") as file:
+                return msgspec.json.decode(file.read() or b"{}", type=Floor)
+        except FileNotFoundError:
+            return Floor(offset=offset)
+
+    def removed(self, source: str) -> Floor:
+        """What of a source was removed, because it was older than it is kept; as far as `batches` has seen."""
+        with self._lock:
+            floors = [one for chain, one in self._floors.items() if chain.partition("/")[0] == source]
+        return Floor(
+            batches=sum(one.batches for one in floors),
+            rows=sum(one.rows for one in floors),
+            dead_rows=sum(one.dead_rows for one in floors),
+            until=max((one.until for one in floors), default=0),
         )
 
     def open_upload(self, source: str, upload_id: str) -> UploadLanding:
@@ -161,8 +207,8 @@ class LandingZone:
             if "/upload=" not in chain:
                 try:
                     return read_batch(self.storage, batch_id)
-                except FileNotFoundError as error:
-                    raise KeyError(batch_id) from error
+                except FileNotFoundError:
+                    return self._rewritten(batch_id)[1]
             for batch in self._read_upload(chain):
                 if batch.batch_id == batch_id:
                     return batch
@@ -173,9 +219,19 @@ class LandingZone:
 
         Raises:
             CorruptFileError: the file is not what was landed.
+            TerminalError: its rows were removed, because they were older than they are kept.
         """
-        with self.storage.open(batch.batch_id) as file:
-            return parquet.read(file, f"{self.storage.address}/{batch.batch_id}", batch.digest)
+        try:
+            with self.storage.open(batch.batch_id) as file:
+                return parquet.read(file, f"{self.storage.address}/{batch.batch_id}", batch.digest)
+        except FileNotFoundError:
+            return self._read_rewritten(batch)
+        except CorruptFileError:  # perhaps what a writer left that had not noticed that it is no longer its turn
+            try:
+                return self._read_rewritten(batch)
+            except TerminalError:
+                pass
+            raise
 
     def dead_letters(self, source: str | None = None) -> Iterator[tuple[Batch, DeadLetter]]:
         """Every dead letter of visible batches that was not replayed, by landing time."""
@@ -195,8 +251,11 @@ class LandingZone:
         return found
 
     def dead_letters_of(self, batch: Batch) -> list[DeadLetter]:
-        """What came with a batch and could not be landed."""
-        return dead_letters.read(self.storage, f"{batch.chain}/{batch.dead_letters}") if batch.dead_letters else []
+        """What came with a batch and could not be landed; nothing once it is older than dead letters are kept."""
+        try:
+            return dead_letters.read(self.storage, f"{batch.chain}/{batch.dead_letters}") if batch.dead_letters else []
+        except FileNotFoundError:
+            return []
 
     def sweep(self, chain: str) -> int:
         """Remove what interrupted or fenced writers left below the tail of a Kafka chain; return how many files.
@@ -214,11 +273,34 @@ class LandingZone:
 
     def _names_dead_letters(self, chain: str, start: str, name: str) -> bool:
         try:
-            return read_batch(self.storage, f"{chain}/{start}.parquet").dead_letters == name
-        except FileNotFoundError:
+            return self.batch(f"{chain}/{start}.parquet").dead_letters == name
+        except KeyError:
             return False
         except CorruptFileError:
             return True  # it may
+
+    def _rewritten(self, batch_id: str) -> tuple[Rewritten, Batch]:
+        """The file that holds a batch whose own file is gone. Raises KeyError."""
+        chain, _, name = batch_id.rpartition("/")
+        match = _BATCH_FILE.fullmatch(name)
+        files = rewritten.newest(self.storage.names(chain))
+        starts = [start for start in files if match and start <= int(match[1])]
+        if starts:
+            found = rewritten.read_rewritten(self.storage, f"{chain}/{files[max(starts)]}")
+            for batch in found.batches:
+                if batch.batch_id == batch_id:
+                    return found, batch
+        raise KeyError(batch_id)
+
+    def _read_rewritten(self, batch: Batch) -> pa.Table:
+        opened = self._opened
+        if opened is None or batch not in opened[0].batches:
+            try:
+                found, _ = self._rewritten(batch.batch_id)
+            except KeyError:
+                raise TerminalError(f"{batch.batch_id} was removed: it is older than its source is kept") from None
+            opened = self._opened = found, rewritten.read_rows(self.storage, found.path)
+        return opened[0].rows(batch, opened[1])
 
     def _refresh(self, source: str) -> None:
         """Look for what is new in the directories of a source; those that did not change are not listed again."""
@@ -237,27 +319,43 @@ class LandingZone:
         if state is not None and self._listed.get(chain) == state:
             return
         names = self.storage.names(chain)
-        known = self._chains.setdefault(chain, [])
-        last = known[-1].start if known else floor(names) - 1
-        new = sorted(int(m[1]) for m in map(_BATCH_FILE.fullmatch, names) if m and int(m[1]) > last)
+        begin, known = floor(names), self._chains.setdefault(chain, [])
+        if begin > self._floors.get(chain, Floor()).offset:
+            self._floors[chain] = self.floor(chain)
+            known[:] = [batch for batch in known if batch.start >= begin]
+            self._sorted.clear()
+        new = _files_from(names, known[-1].end if known else begin)
         if new:
             self.storage.settle(chain)
             self._sorted.clear()
-        problem = self._follow(chain, known, new, known[-1].end if known else floor(names))
+        problem = self._follow(chain, known, new, known[-1].end if known else begin)
         self._alarm(chain, problem)
         self._listed[chain] = None if problem else state
 
-    def _follow(self, chain: str, known: list[Batch], new: list[int], expected: int) -> str:
+    def _follow(self, chain: str, known: list[Batch], new: Mapping[int, str], expected: int) -> str:
         """Read files into `known` as long as they follow one another; return what is wrong with one that does not."""
-        for start in new:
-            if start != expected:
-                return f"{chain}: a file starts at {start}, but {expected} comes next"
+        rewritten_until = -1
+        for start, name in new.items():
+            if start < rewritten_until:
+                continue  # not removed yet, and in a rewritten file too
             try:
-                known.append(read_batch(self.storage, f"{chain}/{file_name(start)}"))
+                found = [batch for batch in self._read_file(f"{chain}/{name}") if batch.start >= expected]
             except CorruptFileError as error:
                 return str(error)
-            expected = known[-1].end
+            except FileNotFoundError:  # compacted since it was listed; looked at again the next time
+                return ""
+            if not found or found[0].start != expected:
+                return f"{chain}: a file starts at {start}, but {expected} comes next"
+            known += found
+            expected = found[-1].end
+            if name != file_name(start):
+                rewritten_until = expected
         return ""
+
+    def _read_file(self, path: str) -> Sequence[Batch]:
+        if rewritten.start_of(path.rpartition("/")[2]) is None:
+            return [read_batch(self.storage, path)]
+        return rewritten.read_rewritten(self.storage, path).batches
 
     def _alarm(self, chain: str, problem: str) -> None:
         if problem and self._alarms.get(chain) != problem:
@@ -275,6 +373,11 @@ class LandingZone:
             self._alarm(chain, "")
             if manifest is None:
                 return []
-            self._uploads[chain] = manifest.batches(chain)
+            if REMOVED in self.storage.names(chain):
+                gone = manifest.batches(chain)
+                self._floors[chain] = Floor(
+                    batches=len(gone), rows=manifest.rows, dead_rows=manifest.dead_rows, until=manifest.created_at
+                )
+            self._uploads[chain] = [] if chain in self._floors else manifest.batches(chain)
             self._sorted.clear()
         return self._uploads[chain]

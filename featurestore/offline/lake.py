@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 from uuid import uuid4
@@ -40,6 +41,10 @@ _TARGETS = (
 _CLOSED = """
     SELECT landing_day AS day, CAST(sum(row_count) AS BIGINT) AS row_count FROM ({days})
     WHERE landing_day < $before GROUP BY landing_day ORDER BY landing_day
+"""
+_OLD = """
+    SELECT landing_day, name FROM lake_files WHERE target = $target AND landing_day < $before
+    ORDER BY landing_day, name
 """
 _BUCKETS = """
     SELECT CAST(md5_number_lower(entity_id) % $buckets AS INTEGER) AS bucket, count(*) AS row_count
@@ -86,8 +91,12 @@ class Lake:
         """What the lake holds, as it was last published; for readers that do without the service."""
         return read_manifest(self.root)
 
-    def move(self, database: Database, view: str, now: datetime) -> Moved:
+    def move(
+        self, database: Database, view: str, now: datetime, *, keep: Mapping[str, timedelta] | None = None
+    ) -> Moved:
         """Move the closed days of every version of a view; what lands late for a moved day gets files of its own.
+
+        Days of a target that landed longer ago than `keep` says leave the lake: their rows are gone.
 
         Raises:
             TerminalError: the lake is another database's.
@@ -103,15 +112,18 @@ class Lake:
                 bounds = {"before": before.isoformat(), "commit_seq": commit_seq}
                 for day in database.query(closed, bounds, into=_Day):
                     moved += _move_day(_Export(database, self.root, one, day, commit_seq))
+                if keep and one.target in keep:
+                    _drop_before(database, one.target, (now - keep[one.target]).astimezone(UTC).date())
             publish(self.root, database, now)
+            self._sweep(database)
         return moved
 
     def _sweep(self, database: Database) -> None:
-        """Remove what interrupted moves have left."""
+        """Remove what interrupted moves have left, and what is no longer read."""
         listed = listed_files(self.root, database)
         for path in self.root.glob("*/*/*"):
             if str(path.relative_to(self.root)) not in listed:
-                log.info("%s is listed nowhere; an interrupted move left it", path)
+                log.info("%s is listed nowhere", path)
                 path.unlink()
 
     @contextmanager
@@ -140,6 +152,12 @@ class _Day:
 
 
 @dataclass(frozen=True, slots=True)
+class _OldFile:
+    landing_day: date
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Bucket:
     bucket: int
     row_count: int
@@ -159,6 +177,17 @@ def _move_day(export: "_Export") -> Moved:
     log.info("%s: %d rows of %s moved to the lake", export.log.target, export.closed.row_count, export.closed.day)
     size_bytes = sum(file.size_bytes for file in files)
     return Moved(days=1, rows=export.closed.row_count, files=len(files), bytes=size_bytes)
+
+
+def _drop_before(database: Database, target: str, day: date) -> None:
+    """Let nobody read the days before `day` any more."""
+    old = database.query(_OLD, {"target": target, "before": day.isoformat()}, into=_OldFile)
+    for landing_day, files in groupby(old, key=lambda one: one.landing_day):
+        names = tuple(one.name for one in files)
+        database.move(
+            MoveJob(job_id=uuid4().hex, target=target, day=landing_day, commit_seq=0, files=(), replaces=names)
+        )
+        log.info("%s: the rows of %s are older than they are kept", target, landing_day)
 
 
 class _Export:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from featurestore.database.client import Database, QueueDatabase
 from featurestore.definitions.project import Project
 from featurestore.definitions.view import FeatureView
+from featurestore.landing.batch import from_micros
 from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone
 from featurestore.offline.log import TargetCounts, accounting, registered
@@ -63,16 +64,22 @@ class Counter:
         since = registered(database)
         applied = [targets[view.target] for view in views if view.target in targets]
         batches = self._zone.batches()
+        removed = {source.name: self._zone.removed(source.name) for source in self._project.sources}
         due = sum(
             batch.rows
             for view in views
             for batch in batches
             if batch.source == view.source.name and batch.created_at >= since.get(view.target, NEVER)
+        ) + sum(
+            removed[view.source.name].rows
+            for view in views
+            if from_micros(removed[view.source.name].until) >= since.get(view.target, NEVER)
         )
         return Counts(
             produced=self._produced(),
-            landed=sum(batch.rows for batch in batches),
-            dead_letters=sum(batch.dead_rows - (batch.rows if batch.origin else 0) for batch in batches),
+            landed=sum(batch.rows for batch in batches) + sum(one.rows for one in removed.values()),
+            dead_letters=sum(batch.dead_rows - (batch.rows if batch.origin else 0) for batch in batches)
+            + sum(one.dead_rows for one in removed.values()),
             due=due,
             logged=sum(one.logged for one in applied),
             filtered=sum(one.filtered for one in applied),

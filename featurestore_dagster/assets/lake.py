@@ -1,14 +1,18 @@
 """Closed days of each view's log, moved from DuckDB to the lake."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
 
 from featurestore.database.client import Database
+from featurestore.definitions.durations import duration
 from featurestore.definitions.project import Project
+from featurestore.definitions.view import FeatureView
 from featurestore.errors import FeatureStoreError
 from featurestore.landing.pending import Cause
 from featurestore.offline.lake import Lake
+from featurestore_dagster.checks.scope import versions_by_name
 from featurestore_dagster.names import DATABASE_POOL, LAKE, PLAIN, Keys
 from featurestore_dagster.runs import failure
 
@@ -17,7 +21,8 @@ JOB = "lake"
 
 def lake_assets(project: Project, keys: Keys = PLAIN) -> list[dg.AssetsDefinition]:
     """One asset per view name; a step moves every version, those that are no longer declared too."""
-    return [_lake_asset(name, keys) for name in dict.fromkeys(view.name for view in project.feature_views)]
+    versions = versions_by_name(project.feature_views)
+    return [_lake_asset(name, views, keys) for name, views in versions.items()]
 
 
 def lake_schedule(project: Project, keys: Keys = PLAIN) -> dg.ScheduleDefinition:
@@ -31,7 +36,9 @@ def lake_schedule(project: Project, keys: Keys = PLAIN) -> dg.ScheduleDefinition
     )
 
 
-def _lake_asset(view: str, keys: Keys) -> dg.AssetsDefinition:
+def _lake_asset(view: str, versions: Sequence[FeatureView], keys: Keys) -> dg.AssetsDefinition:
+    keep = {one.target: duration(one.keep, "keep") for one in versions if one.keep}
+
     @dg.asset(
         key=keys.lake(view),
         deps=[keys.features(view)],
@@ -42,7 +49,7 @@ def _lake_asset(view: str, keys: Keys) -> dg.AssetsDefinition:
     )
     def move_to_lake(database: dg.ResourceParam[Database], lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
         try:
-            moved = lake.move(database, view, datetime.now(UTC))
+            moved = lake.move(database, view, datetime.now(UTC), keep=keep)
             manifest = lake.manifest()
         except FeatureStoreError as error:
             raise failure(error, Cause.INFRASTRUCTURE) from error

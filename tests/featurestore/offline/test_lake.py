@@ -161,6 +161,19 @@ def test_rows_with_times_of_their_own_leave_with_their_batch(database: EmbeddedD
     assert {file.day for file in manifest.logs[0].files} == {(NOON + 3 * DAY).date()}
 
 
+def test_days_that_are_too_old_are_gone(database: EmbeddedDatabase, lake: Lake, tmp_path: Path) -> None:
+    for day in range(4):
+        database.append(landed(f"of day {day}", 10, day))
+    keep = {ACTIVITY.target: 8 * DAY}
+    lake.move(database, "activity", LATER, keep=keep)
+    assert counts(database) == {"log": 20, "hot": 0, "features": 20}
+    assert sorted(path.name for path in (tmp_path / "lake" / "activity_v1").glob("*/*.parquet")) == sorted(
+        Path(one["path"]).name for one in database.query_arrow("SELECT path FROM lake").to_pylist()
+    )
+    database.append(landed("of day 0", 10, 0))  # sent again: it was applied once and for all
+    assert counts(database)["log"] == 20
+
+
 def test_the_manifest_says_what_a_rebuild_needs(database: EmbeddedDatabase, lake: Lake, tmp_path: Path) -> None:
     lines = (line("a", 2, quarantined=1), line("b", 0, filtered=3))
     database.append(AppendJob("job", ACTIVITY.target, lines, table(row("a", 0), row("a", 1)), quarantine(held())))

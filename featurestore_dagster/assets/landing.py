@@ -1,0 +1,65 @@
+"""The landed files of each source: compacted, and removed once they are older than the source is kept."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from featurestore.database.client import Database
+from featurestore.definitions.project import Project
+from featurestore.definitions.source import Source
+from featurestore.errors import FeatureStoreError
+from featurestore.landing.batch import Batch
+from featurestore.landing.pending import Cause, find_pending
+from featurestore.landing.retention import tend
+from featurestore.landing.zone import LandingZone
+from featurestore_dagster.backlog import Backlog
+from featurestore_dagster.names import PLAIN, RAW, Keys
+from featurestore_dagster.runs import failure
+
+JOB = "landing"
+
+
+def landing_assets(project: Project, keys: Keys = PLAIN) -> list[dg.AssetsDefinition]:
+    """One asset per source."""
+    return [_landing_asset(project, source, keys) for source in project.sources]
+
+
+def landing_schedule(project: Project, keys: Keys = PLAIN) -> dg.ScheduleDefinition:
+    """Every hour."""
+    job = dg.define_asset_job(
+        JOB,
+        selection=[keys.landing(source.name) for source in project.sources],
+        description="Closed hours → one file each; what is too old goes.",
+    )
+    return dg.ScheduleDefinition(
+        name=JOB, job=job, cron_schedule="40 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+    )
+
+
+def _landing_asset(project: Project, source: Source, keys: Keys) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=keys.landing(source.name),
+        deps=[keys.raw(source.name)],
+        group_name=RAW,
+        kinds={"parquet"},
+        description=f"Files of {source.name}: one per partition and closed hour, with the same rows in the same order.",
+    )
+    def tend_files(
+        landing: dg.ResourceParam[LandingZone], database: dg.ResourceParam[Database]
+    ) -> dg.MaterializeResult:
+        try:
+            backlog = Backlog()
+            ledger = backlog.ledger(project, database)
+
+            def is_applied(batch: Batch) -> bool:
+                return not find_pending([batch], backlog.targets(), ledger.rows, ())
+
+            done = tend(landing, source, is_applied, datetime.now(UTC))
+        except FeatureStoreError as error:
+            raise failure(error, Cause.INFRASTRUCTURE) from error
+        return dg.MaterializeResult(
+            metadata={name: dg.MetadataValue.int(count) for name, count in asdict(done).items()}
+        )
+
+    return tend_files
