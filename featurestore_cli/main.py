@@ -33,6 +33,9 @@ COMMANDS = {
     "dead-letters": "records that could not be landed",
     "models": "push, promote and roll back models; what is served",
     "training-set": "what was known of entities at given times",
+    "backup": "copy everything into a directory, and verify it",
+    "restore": "bring a backup back",
+    "rebuild": "make the database anew from what landed",
 }
 
 

@@ -17,6 +17,14 @@ def complain(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
+def show_progress(doing: str, done: int, of: int) -> None:
+    """One line on a terminal, overwritten."""
+    if sys.stderr.isatty():
+        share = f"{100 * done // of} %" if of else ""
+        sys.stderr.write(f"\r\x1b[K{f'{doing}  {share}' if done < of else ''}")
+        sys.stderr.flush()
+
+
 def emit(value: object) -> None:
     """A value as JSON; times in ISO 8601."""
     say(json.dumps(value, default=_plain, indent=2))

@@ -1,6 +1,6 @@
 """Which view versions the database knows: registered, checked against declared ones, and read back."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +10,16 @@ import duckdb
 import msgspec
 
 from featurestore.database.checks import other_code
-from featurestore.database.jobs import ActivateJob, CatalogueJob, DropJob, FeatureColumn, MoveJob, SchemaJob, ViewTable
+from featurestore.database.jobs import (
+    ActivateJob,
+    CatalogueJob,
+    DropJob,
+    FeatureColumn,
+    LakeFile,
+    MoveJob,
+    SchemaJob,
+    ViewTable,
+)
 from featurestore.database.lake_files import LakeFiles
 from featurestore.database.tables import (
     SYSTEM_TARGETS,
@@ -138,6 +147,16 @@ class Catalogue:
         with transaction(self._connection):
             self._lake.move(job, table, now)
             self._create_log(table)
+
+    def adopt(self, table: ViewTable, files: Sequence[LakeFile], registered_at: datetime, *, active: bool) -> None:
+        """Register a version as another database knew it, with the files of the lake that held its rows."""
+        with transaction(self._connection):
+            self._register(SchemaJob("adopt", (table,)), registered_at)
+            self._lake.adopt(table.target, files, registered_at)
+            self._create_log(table)
+            sql = "UPDATE view_versions SET active = $active, may_activate = false WHERE target = $target"
+            self._connection.execute(sql, {"active": active, "target": table.target})
+        self._versions = self._read()
 
     def _create_log(self, table: ViewTable) -> None:
         self._connection.execute(create_log_view(table, self._lake.paths(table.target)))

@@ -1,7 +1,8 @@
 """The same database over a file of one's own, or in memory: for tests, notebooks and materialize()."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 
 from featurestore.database.connection import MEMORY, open_database
 from featurestore.database.guard import Caps, Guard, reading
-from featurestore.database.jobs import AppendJob, AppendReply, CatalogueJob, MoveJob
+from featurestore.database.jobs import AppendJob, AppendReply, CatalogueJob, LakeFile, MoveJob, ViewTable
 from featurestore.database.reads import Value
 from featurestore.database.rows import build
 from featurestore.database.writer import Writer
@@ -44,6 +45,15 @@ class EmbeddedDatabase:
         """As `Database.move`."""
         with self._writing:
             self._writer.commit([job])[0].appended()
+
+    def adopt(self, table: ViewTable, files: Sequence[LakeFile], registered_at: datetime, *, active: bool) -> None:
+        """Take over a version of a view with its files of the lake, their ledger and quarantined rows: for a rebuild.
+
+        Raises:
+            JobRefusedError: a file is not there.
+        """
+        with self._writing:
+            self._writer.adopt(table, files, registered_at, active=active)
 
     def query(self, sql: str | Query, params: Mapping[str, Value] | None = None, *, into: type[Row]) -> list[Row]:
         """As `Database.query`."""

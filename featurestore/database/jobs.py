@@ -156,6 +156,10 @@ class LakeFile:
             raise DefinitionError(f"{self.name!r} does not name a file of the lake")
 
     @property
+    def is_rows(self) -> bool:
+        return self.kind == "rows"
+
+    @property
     def day(self) -> date:
         """When its rows landed."""
         return date.fromisoformat(self.name.split("/")[1])

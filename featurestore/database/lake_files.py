@@ -6,7 +6,7 @@ from pathlib import Path
 
 import duckdb
 
-from featurestore.database.jobs import MoveJob, ViewTable
+from featurestore.database.jobs import LakeFile, MoveJob, ViewTable
 from featurestore.database.tables import HEAD_TYPES, quoted, read_files
 from featurestore.errors import CorruptFileError, JobRefusedError
 
@@ -65,8 +65,25 @@ class LakeFiles:
             self._take_out(job, table)
         for file in job.files:
             self._path(file.name)
-            values = {name: getattr(file, name) for name in file.__dataclass_fields__}
-            self._connection.execute(_INSERT, {**values, "target": job.target, "day": job.day, "now": _naive(now)})
+            self._insert(job.target, file, now)
+
+    def adopt(self, target: str, files: Sequence[LakeFile], now: datetime) -> None:
+        """Inside the caller's transaction: files of another database, with what they say of the ledger."""
+        paths: dict[str, list[str]] = {}
+        for file in files:
+            paths.setdefault(file.kind, []).append(str(self._path(file.name)))
+            self._insert(target, file, now)
+        for kind, into, more in (
+            ("ledger", "applied", ", md5_number_lower(batch_id) AS batch_hash"),
+            ("quarantined", "quarantined_rows", ""),
+        ):
+            if kind in paths:
+                self._connection.execute(f"INSERT INTO {into} BY NAME SELECT *{more} FROM {read_files(paths[kind])}")
+
+    def _insert(self, target: str, file: LakeFile, now: datetime) -> None:
+        values = {name: getattr(file, name) for name in file.__dataclass_fields__}
+        values |= {"target": target, "day": file.day, "now": now.replace(tzinfo=None)}
+        self._connection.execute(_INSERT, values)
 
     def _take_out(self, job: MoveJob, table: ViewTable) -> None:
         """Delete the rows that the files hold, if they hold exactly these."""
@@ -99,7 +116,3 @@ class LakeFiles:
         if not path.is_file() or not path.resolve().is_relative_to(self._root.resolve()):
             raise JobRefusedError(f"the lake has no file {name}")
         return path
-
-
-def _naive(at: datetime) -> datetime:
-    return at.replace(tzinfo=None)

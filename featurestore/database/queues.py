@@ -64,6 +64,20 @@ def connect(url: str, *, wait_s: float) -> redis.Redis:
     )
 
 
+def empty_queues(url: str, namespace: str) -> None:
+    """Remove every job that waits: after a restore they may be of batches that are not there any more.
+
+    Raises:
+        StoreUnavailableError: Redis does not answer.
+    """
+    queues, client = Queues(namespace), connect(url, wait_s=1.0)
+    try:
+        with redis_errors(client):
+            client.delete(queues.write, queues.read, queues.attempts)
+    finally:
+        client.close()
+
+
 @contextmanager
 def redis_errors(client: redis.Redis) -> Generator[None]:
     """Raise what passes by itself (no connection, loading, read-only, full) as StoreUnavailableError."""

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from featurestore.database.catalogue import Catalogue, transaction
 from featurestore.database.checks import LINE, checked
-from featurestore.database.jobs import AppendJob, CatalogueJob, Job, JobReply, LedgerLine, MoveJob
+from featurestore.database.jobs import AppendJob, CatalogueJob, Job, JobReply, LakeFile, LedgerLine, MoveJob, ViewTable
 from featurestore.entity_id import hash64
 from featurestore.errors import JobRefusedError, NoSpaceError, TransientError
 
@@ -52,8 +52,7 @@ class Writer:
         """Raises CorruptFileError when a file of the lake is gone."""
         self._connection, self._now = connection, now
         self._catalogue = Catalogue(connection, lake_dir)
-        [(last,)] = connection.execute(_LAST_SEQ).fetchall()
-        self._last_seq: int = last
+        self._last_seq = self._newest_seq()
 
     def commit(self, jobs: Sequence[Job]) -> list[JobReply]:
         """Do the jobs, in order, and say what became of each; neighbouring appends share a transaction.
@@ -76,6 +75,15 @@ class Writer:
     def registered(self) -> Mapping[str, str]:
         """The digest of every version that was ever registered, by target; empty for one that was dropped."""
         return self._catalogue.registered()
+
+    def adopt(self, table: ViewTable, files: Sequence[LakeFile], registered_at: datetime, *, active: bool) -> None:
+        """As `EmbeddedDatabase.adopt`."""
+        self._catalogue.adopt(table, files, registered_at, active=active)
+        self._last_seq = self._newest_seq()
+
+    def _newest_seq(self) -> int:
+        [(last,)] = self._connection.execute(_LAST_SEQ).fetchall()
+        return last
 
     def _change(self, job: CatalogueJob | MoveJob) -> JobReply:
         now = self._now()

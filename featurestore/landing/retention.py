@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 FILE_ROWS = 4_000_000  # of a compacted file: it is made in memory
 
-IsApplied = Callable[[Batch], bool]  # whether every view of the batch's source has it
+Says = Callable[[Batch], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +39,11 @@ class Tended:
     removed_dead_letters: int = 0  # files of them
 
 
-def tend(zone: LandingZone, source: Source, is_applied: IsApplied, now: datetime) -> Tended:
+def tend(zone: LandingZone, source: Source, now: datetime, *, is_applied: Says, is_in_lake: Says) -> Tended:
     """Remove what is too old, compact what is closed; by one process at a time. Doing it again changes nothing.
+
+    `is_applied`: whether every view of the source has the batch; `is_in_lake`: whether the rows that they made of it
+    have left DuckDB, which could not be made again without the batch.
 
     Raises:
         CorruptFileError: a landed file is damaged; what comes after it in its chain is left as it is.
@@ -50,10 +53,10 @@ def tend(zone: LandingZone, source: Source, is_applied: IsApplied, now: datetime
     hours: list[Sequence[Batch]] = []
     for chain, batches in _chains(zone, source):
         if until is not None:
-            removed += _remove_prefix(zone, chain, batches, is_applied, until)
+            removed += _remove_prefix(zone, chain, batches, is_in_lake, until)
         kept = [batch for batch in batches if batch not in removed]
         hours += [hour for hour in _closed_hours(zone, chain, kept, is_applied) if _compact(zone, chain, hour)]
-    removed += _remove_uploads(zone, source, is_applied, until)
+    removed += _remove_uploads(zone, source, is_in_lake, until)
     return Tended(
         compacted_hours=len({(hour[0].chain, hour[0].hour) for hour in hours}),
         compacted_batches=sum(map(len, hours)),
@@ -81,9 +84,7 @@ def _start(batch: Batch) -> int:
     return batch.start
 
 
-def _closed_hours(
-    zone: LandingZone, chain: str, batches: Sequence[Batch], is_applied: IsApplied
-) -> Iterator[list[Batch]]:
+def _closed_hours(zone: LandingZone, chain: str, batches: Sequence[Batch], is_applied: Says) -> Iterator[list[Batch]]:
     """Batches of one hour and schema that stand in files of their own and could stand in one."""
     alone = set(zone.storage.names(chain))
     for _, hour in groupby(batches, key=lambda batch: (batch.hour, batch.schema_version)):
@@ -113,13 +114,13 @@ def _compact(zone: LandingZone, chain: str, batches: Sequence[Batch]) -> bool:
 
 
 def _remove_prefix(
-    zone: LandingZone, chain: str, batches: Sequence[Batch], is_applied: IsApplied, until: datetime
+    zone: LandingZone, chain: str, batches: Sequence[Batch], is_in_lake: Says, until: datetime
 ) -> list[Batch]:
-    """Whole hours from the beginning of the chain, as far as every view has them."""
+    """Whole hours from the beginning of the chain, as far as the lake has them."""
     gone: list[Batch] = []
     for hour, group in groupby(takewhile(lambda one: one.created_at < until, batches), key=lambda one: one.hour):
         of_hour = list(group)
-        if hour >= until.replace(minute=0, second=0, microsecond=0) or not all(map(is_applied, of_hour)):
+        if hour >= until.replace(minute=0, second=0, microsecond=0) or not all(map(is_in_lake, of_hour)):
             break
         gone += of_hour
     before, names = zone.floor(chain), zone.storage.names(chain)
@@ -140,7 +141,7 @@ def _remove_prefix(
     return gone
 
 
-def _remove_uploads(zone: LandingZone, source: Source, is_applied: IsApplied, until: datetime | None) -> list[Batch]:
+def _remove_uploads(zone: LandingZone, source: Source, is_in_lake: Says, until: datetime | None) -> list[Batch]:
     """Whole uploads; the manifest stays, so that their ids stay taken."""
     gone: list[Batch] = []
     by_chain: dict[str, list[Batch]] = {}
@@ -149,7 +150,7 @@ def _remove_uploads(zone: LandingZone, source: Source, is_applied: IsApplied, un
     for name in zone.storage.directories(source.name) if until is not None else []:
         chain = f"{source.name}/{name}"
         batches = by_chain.get(chain, [])
-        is_old = batches and all(until and one.created_at < until and is_applied(one) for one in batches)
+        is_old = batches and all(until and one.created_at < until and is_in_lake(one) for one in batches)
         names = zone.storage.names(chain) if name.startswith("upload=") else []
         if is_old and REMOVED not in names and MANIFEST in names:
             _create(zone, f"{chain}/{REMOVED}", b"")

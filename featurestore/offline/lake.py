@@ -36,7 +36,8 @@ BUCKET_ROWS = 500_000  # about; a day has so many buckets (a power of two) that 
 _GROUP_ROWS = 65_536  # of the files: few, so that reading one entity reads little
 
 _TARGETS = (
-    'SELECT target, json_array_length(columns) AS columns FROM view_versions WHERE "view" = $view ORDER BY version'
+    "SELECT target, json_array_length(columns) AS columns FROM view_versions "
+    'WHERE "view" = $view AND dropped_at IS NULL ORDER BY version'
 )
 _CLOSED = """
     SELECT landing_day AS day, CAST(sum(row_count) AS BIGINT) AS row_count FROM ({days})
@@ -117,6 +118,11 @@ class Lake:
             publish(self.root, database, now)
             self._sweep(database)
         return moved
+
+    def publish(self, database: Database, now: datetime) -> None:
+        """Make `database` the one whose lake this is; it lists the files already."""
+        with self._alone():
+            publish(self.root, database, now)
 
     def _sweep(self, database: Database) -> None:
         """Remove what interrupted moves have left, and what is no longer read."""

@@ -1,12 +1,13 @@
 """The ledger: which batches are in which target, and what became of their rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 
 from featurestore.database.client import Database
+from featurestore.offline.tables import hot_relation
 
 _SQL = Path(__file__).parent / "sql"
 _NEWS = (_SQL / "ledger_news.sql").read_text()
@@ -98,9 +99,20 @@ def registered(database: Database) -> Mapping[str, datetime]:
     return {one.target: one.registered_at for one in database.query(_REGISTERED, into=_Registered)}
 
 
+def hot_commit_seqs(database: Database, target: str) -> Set[int]:
+    """The ledger lines whose rows have not moved to the lake."""
+    found = database.query(f"SELECT DISTINCT commit_seq FROM {hot_relation(target)}", into=_CommitSeq)
+    return frozenset(one.commit_seq for one in found)
+
+
 def accounting(database: Database) -> list[TargetCounts]:
     """The sums per registered target, those without a batch too."""
     return database.query(_ACCOUNTING, into=TargetCounts)
+
+
+@dataclass(frozen=True, slots=True)
+class _CommitSeq:
+    commit_seq: int
 
 
 @dataclass(frozen=True, slots=True)

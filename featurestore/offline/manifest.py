@@ -18,7 +18,7 @@ MANIFEST = "manifest.json"
 
 _VERSIONS = """
     SELECT target, "view", version, digest, source, entity, columns, features, registered_at, active
-    FROM view_versions ORDER BY target
+    FROM view_versions WHERE dropped_at IS NULL ORDER BY target
 """
 _FILES = """
     SELECT name, target, kind, bucket, buckets, row_count, size_bytes, digest FROM lake_files

@@ -16,11 +16,14 @@ On a cluster each master has the last three for itself: behind `fs:` stands `{<m
 names it together with its slots, so that after a failover or resharding nothing counts as pushed.
 """
 
+import re
 from collections.abc import Sequence
 
 from featurestore.definitions.rings import Ring
 from featurestore.definitions.view import FeatureView
 from featurestore.entity_id import hash64
+
+_GLOB, _ESCAPED = re.compile(r"([*?\[\]\\])"), r"\\\1"
 
 
 def value_field(feature: str, version: int) -> bytes:
@@ -58,6 +61,11 @@ class Keys:
 
     def __init__(self, namespace: str = "") -> None:
         self._root = f"{namespace}:fs:" if namespace else "fs:"
+
+    @property
+    def everything(self) -> str:
+        """A pattern that every key of the namespace matches, on whatever node."""
+        return f"{_GLOB.sub(_ESCAPED, self._root)}*"
 
     def entity_prefix(self, entity: str) -> bytes:
         """What stands before the entity id; a closing brace stands behind it."""

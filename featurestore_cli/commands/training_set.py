@@ -1,7 +1,6 @@
 """Training sets: training-set build, reproduce RECEIPT, diff RECEIPT."""
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -18,7 +17,7 @@ from featurestore.training.diff import Difference
 from featurestore.training.files import check_writable, read_receipt, read_table, write_table, write_training_set
 from featurestore.training.receipt import Receipt
 from featurestore.training.training_set import TrainingSet
-from featurestore_cli.output import count, emit, say, table, text
+from featurestore_cli.output import count, emit, say, show_progress, table, text
 
 SHOWN_CELLS = 20
 
@@ -65,7 +64,7 @@ def _build(args: argparse.Namespace, settings: Settings, project: Project) -> in
             time_zone=args.time_zone,
             known_at=_known_at(args.known_at),
             delay=duration(args.delay, "--delay") if args.delay else timedelta(0),
-            progress=_show_progress,
+            progress=show_progress,
         )
     took_s = time.monotonic() - start
     receipt, receipt_file = made.receipt, write_training_set(args.out, made, args.spine)
@@ -90,7 +89,7 @@ def _reproduce(args: argparse.Namespace, settings: Settings, project: Project) -
         check_writable(args.out)
     receipt = read_receipt(args.receipt)
     with connect(project, settings) as store:
-        made = store.reproduce(receipt, read_table(_spine_file(args, receipt)), progress=_show_progress)
+        made = store.reproduce(receipt, read_table(_spine_file(args, receipt)), progress=show_progress)
     if args.out:
         write_table(args.out, made.table)
     if args.json:
@@ -103,7 +102,7 @@ def _reproduce(args: argparse.Namespace, settings: Settings, project: Project) -
 def _diff(args: argparse.Namespace, settings: Settings, project: Project) -> int:
     receipt = read_receipt(args.receipt)
     with connect(project, settings) as store:
-        changes = store.changes(receipt, read_table(_spine_file(args, receipt)), progress=_show_progress)
+        changes = store.changes(receipt, read_table(_spine_file(args, receipt)), progress=show_progress)
     found = changes.difference
     if args.json:
         emit({"rows": found.rows, "changed": found.changed, "cells": [asdict(cell) for cell in found.cells]})
@@ -148,11 +147,3 @@ def _spine_file(args: argparse.Namespace, receipt: Receipt) -> Path:
     if args.spine is None and not receipt.spine_file:
         raise TerminalError("the receipt does not say where its spine is; give --spine FILE")
     return args.spine or args.receipt.parent / receipt.spine_file
-
-
-def _show_progress(doing: str, done: int, of: int) -> None:
-    """One line on a terminal, overwritten."""
-    if sys.stderr.isatty():
-        share = f"{100 * done // of} %" if of else ""
-        sys.stderr.write(f"\r\x1b[K{f'{doing}  {share}' if done < of else ''}")
-        sys.stderr.flush()

@@ -13,6 +13,7 @@ from featurestore.landing.batch import Batch
 from featurestore.landing.pending import Cause, find_pending
 from featurestore.landing.retention import tend
 from featurestore.landing.zone import LandingZone
+from featurestore.offline.log import hot_commit_seqs
 from featurestore_dagster.backlog import Backlog
 from featurestore_dagster.names import PLAIN, RAW, Keys
 from featurestore_dagster.runs import failure
@@ -38,6 +39,8 @@ def landing_schedule(project: Project, keys: Keys = PLAIN) -> dg.ScheduleDefinit
 
 
 def _landing_asset(project: Project, source: Source, keys: Keys) -> dg.AssetsDefinition:
+    targets = [view.target for view in project.feature_views if view.source.name == source.name]
+
     @dg.asset(
         key=keys.landing(source.name),
         deps=[keys.raw(source.name)],
@@ -52,10 +55,17 @@ def _landing_asset(project: Project, source: Source, keys: Keys) -> dg.AssetsDef
             backlog = Backlog()
             ledger = backlog.ledger(project, database)
 
+            hot = {target: hot_commit_seqs(database, target) for target in targets}
+
             def is_applied(batch: Batch) -> bool:
                 return not find_pending([batch], backlog.targets(), ledger.rows, ())
 
-            done = tend(landing, source, is_applied, datetime.now(UTC))
+            def is_in_lake(batch: Batch) -> bool:
+                rows = ((ledger.rows.get((batch.batch_id, target)), seqs) for target, seqs in hot.items())
+                return is_applied(batch) and not any(row and row.commit_seq in seqs for row, seqs in rows)
+
+            now = datetime.now(UTC)
+            done = tend(landing, source, now, is_applied=is_applied, is_in_lake=is_in_lake)
         except FeatureStoreError as error:
             raise failure(error, Cause.INFRASTRUCTURE) from error
         return dg.MaterializeResult(

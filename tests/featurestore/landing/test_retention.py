@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from featurestore.definitions.source import Source
 from featurestore.errors import CorruptFileError, TerminalError
 from featurestore.landing.batch import Batch, landed_schema
 from featurestore.landing.dead_letters import DeadLetter
@@ -26,8 +27,9 @@ KEPT = replace(USER_EVENTS, keep="98h")
 DEAD = DeadLetter(9, "not JSON", b"{", b"key")
 
 
-def applied(batch: Batch) -> bool:
-    return True
+def tended(zone: LandingZone, source: Source, now: datetime = NOW) -> Tended:
+    """Where nobody waits for anything."""
+    return tend(zone, source, now, is_applied=lambda _: True, is_in_lake=lambda _: True)
 
 
 @pytest.fixture
@@ -61,12 +63,12 @@ def files(root: Path) -> list[str]:
 
 def test_closed_hours_are_one_file_with_the_same_batches(zone: LandingZone, root: Path) -> None:
     before = contents(zone)
-    done = tend(zone, USER_EVENTS, applied, NOW)
+    done = tended(zone, USER_EVENTS)
     assert done == Tended(compacted_hours=4, compacted_batches=48)
     assert files(root) == [f"{start:020d}.r1.parquet" for start in (0, 120, 240, 360)] + [f"{480:020d}.parquet"]
     assert contents(zone) == contents(LandingZone(root)) == before
     assert [LandingZone(root).batch(batch.batch_id) for batch, _, _ in before] == [batch for batch, _, _ in before]
-    assert tend(LandingZone(root), USER_EVENTS, applied, NOW) == Tended()
+    assert tended(LandingZone(root), USER_EVENTS) == Tended()
     assert zone.sweep(CHAIN) == 0  # dead letters are still named
 
 
@@ -79,20 +81,20 @@ def test_who_looked_before_sees_what_was_compacted_before_he_saw_it(root: Path, 
     for path in root.glob("*.parquet"):
         shutil.move(path, root / CHAIN)
     before = contents(LandingZone(root))
-    tend(LandingZone(root), USER_EVENTS, applied, NOW)
+    tended(LandingZone(root), USER_EVENTS)
     assert contents(early) == before
     assert early.alarms() == []
 
 
 def test_the_chain_goes_on_after_compaction_and_zombies_land_nothing(zone: LandingZone, root: Path) -> None:
     before = contents(zone)
-    tend(zone, USER_EVENTS, applied, NOW)
+    tended(zone, USER_EVENTS)
     tail = zone.tail(CHAIN)
     assert tail is not None
     zombie = land(LandingZone(root), 20, 50, before[1][0], now=NOON)  # still believes in a tail of long ago
     assert isinstance(zombie, Published)
     assert contents(LandingZone(root)) == before  # what it wrote stands in a compacted file and is no batch
-    tend(LandingZone(root), USER_EVENTS, applied, NOW)
+    tended(LandingZone(root), USER_EVENTS)
     assert not (root / CHAIN / f"{20:020d}.parquet").exists()
     assert isinstance(land(zone, 480, 500, before[-2][0]), Fenced)
     assert isinstance(land(zone, 490, 500, tail, now=NOW), Published)
@@ -101,32 +103,43 @@ def test_the_chain_goes_on_after_compaction_and_zombies_land_nothing(zone: Landi
 
 def test_hours_that_a_view_waits_for_are_left_alone(zone: LandingZone, root: Path) -> None:
     waiting = zone.batches()[15].batch_id
-    done = tend(zone, KEPT, lambda batch: batch.batch_id != waiting, NOW)
+    done = tend(
+        zone,
+        KEPT,
+        NOW,
+        is_applied=lambda batch: batch.batch_id != waiting,
+        is_in_lake=lambda batch: batch.batch_id != waiting,
+    )
     assert done.compacted_hours == 2  # the first was removed, the second waits
     assert done.removed_batches == 12
     assert waiting in {batch.batch_id for batch in LandingZone(root).batches()}
 
 
+def test_what_only_duckdb_has_is_kept(zone: LandingZone) -> None:
+    done = tend(zone, KEPT, NOW, is_applied=lambda _: True, is_in_lake=lambda batch: batch.start >= 120)
+    assert (done.removed_batches, done.compacted_hours) == (0, 4)
+
+
 def test_what_is_too_old_goes_as_a_prefix(zone: LandingZone, root: Path) -> None:
     before = contents(zone)
-    assert tend(zone, KEPT, applied, NOW).removed_batches == 24
+    assert tended(zone, KEPT).removed_batches == 24
     for seen in (zone, LandingZone(root)):
         assert contents(seen) == before[24:]
         assert (seen.removed("user_events").batches, seen.removed("user_events").rows) == (24, 238)
     with pytest.raises(TerminalError, match="was removed"):
         zone.read(before[0][0])
     assert not [path for path in (root / CHAIN).iterdir() if path.name < f"{240:020d}"]
-    assert tend(zone, KEPT, applied, NOW + HOUR).removed_batches == 12  # now it is a compacted file that goes
+    assert tended(zone, KEPT, NOW + HOUR).removed_batches == 12  # now it is a compacted file that goes
     zone.batches()
     assert zone.removed("user_events").batches == 36
-    far = tend(zone, KEPT, applied, NOW + 1000 * HOUR)
+    far = tended(zone, KEPT, NOW + 1000 * HOUR)
     assert far.removed_batches == 12
     assert [batch.start for batch in LandingZone(root).batches()] == [480]  # the last file stays for ever
 
 
 def test_dead_letters_are_kept_for_a_time_of_their_own(zone: LandingZone, root: Path) -> None:
     kept = replace(USER_EVENTS, keep_dead_letters="98h")
-    assert tend(zone, kept, applied, NOW).removed_dead_letters == 2
+    assert tended(zone, kept).removed_dead_letters == 2
     assert [len(dead) for _, _, dead in contents(LandingZone(root))].count(1) == 2
     assert sum(batch.dead_rows for batch in LandingZone(root).batches()) == 4  # they count all the same
 
@@ -138,9 +151,9 @@ def test_uploads_leave_their_manifest(root: Path) -> None:
     upload.write_part(schema.empty_table(), first_row=0, end_row=1)
     landed = upload.publish(sha256="x", size_bytes=1, schema=schema, schema_version="1", dead=[DEAD], now=lambda: NOON)
     assert len(zone.batches()) == 1
-    tend(zone, PROFILES, applied, NOW)
+    tended(zone, PROFILES)
     assert len(LandingZone(root).batches()) == 1
-    assert tend(zone, replace(PROFILES, keep="1h"), applied, NOW).removed_batches == 1
+    assert tended(zone, replace(PROFILES, keep="1h")).removed_batches == 1
     again = LandingZone(root)
     assert again.batches() == []
     assert again.removed("profiles").dead_rows == 1
@@ -154,12 +167,12 @@ def test_a_damaged_file_is_not_compacted(zone: LandingZone, root: Path) -> None:
     data[40] ^= 1
     victim.write_bytes(data)
     with pytest.raises(CorruptFileError):
-        tend(zone, USER_EVENTS, applied, NOW)
+        tended(zone, USER_EVENTS)
     assert len(files(root)) == 49
 
 
 def tend_in(home: Path) -> None:
-    tend(LandingZone(home), KEPT, applied, NOW)
+    tended(LandingZone(home), KEPT)
 
 
 @pytest.mark.slow
@@ -180,6 +193,6 @@ def test_a_wrong_file_is_taken_away_again(root: Path, zone: LandingZone, monkeyp
     """The negative control of verification: a disk that gives back something else."""
     monkeypatch.setattr("featurestore.landing.rewritten.read_rows", lambda storage, path: events([1]))
     with pytest.raises(CorruptFileError, match="cannot be read back"):
-        tend(zone, USER_EVENTS, applied, NOW)
+        tended(zone, USER_EVENTS)
     assert len(files(root)) == 49
     assert isinstance(zone.storage, DiskStorage)

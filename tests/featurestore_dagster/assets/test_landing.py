@@ -8,6 +8,7 @@ import dagster as dg
 
 from featurestore.definitions.project import Project
 from featurestore_dagster.assets.features import feature_assets
+from featurestore_dagster.assets.lake import lake_assets
 from featurestore_dagster.assets.landing import landing_assets
 from featurestore_dagster.assets.raw import raw_assets, source_specs
 from featurestore_dagster.partitions import key_of
@@ -33,6 +34,8 @@ def test_only_what_is_applied_is_compacted_and_removed(tmp_path: Path) -> None:
     assert tended() == {}
     assets = [*source_specs(PROJECT), *raw_assets(PROJECT), *feature_assets(PROJECT)]
     assert dg.materialize(assets, partition_key=key_of(first.hour), resources=resources).success
+    assert tended() == {"compacted_hours": 1, "compacted_batches": 2}  # its rows are in DuckDB alone
+    assert dg.materialize(lake_assets(PROJECT), resources=resources).success
     assert tended() == {"removed_batches": 2, "removed_rows": 2}  # the second hour waits, the last file stays
     assert dg.materialize(assets, partition_key=key_of(first.hour + DAY), resources=resources).success
     project = PROJECT

@@ -1,0 +1,197 @@
+"""Backups: every file of the landing zone and the lake, from which the database is made again.
+
+Their files never change, so a backup can be made while everything runs, and a second one into the same directory copies
+what is new. `backup.json` is written last and lists every file with its digest: without it there is no backup.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from featurestore.errors import CorruptFileError, FormatError, TerminalError, TransientError
+from featurestore.landing.disk import DiskStorage
+from featurestore.landing.storage import Storage
+from featurestore.offline.manifest import MANIFEST
+
+FORMAT = 1
+LISTING = "backup.json"
+LANDING, LAKE = "landing", "lake"
+_CHUNK_BYTES = 1 << 20
+_TRIES = 10
+
+Progress = Callable[[str, int, int], None]
+
+
+class SavedFile(msgspec.Struct, frozen=True):
+    """A file of a backup, by its path below the backup's directory."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+class Backup(msgspec.Struct, frozen=True, kw_only=True):
+    """What a backup holds."""
+
+    format: int = FORMAT
+    made_at: datetime
+    files: tuple[SavedFile, ...]
+
+
+def back_up(landing: Storage, lake: Path, directory: Path, now: datetime, *, progress: Progress) -> Backup:
+    """Copy what is not in `directory` yet, read back what was copied, remove what is no longer there, list it all.
+
+    The lake comes after the landing zone: rows leave the latter once they are in the former, never the other way.
+
+    Raises:
+        TransientError: files come and go faster than they are copied.
+    """
+    known = {one.path: one for one in _listed(directory)}
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (directory / LISTING).unlink(missing_ok=True)  # until it is whole again, it is none
+    target = DiskStorage(directory)
+    files = [
+        *_copy_all(landing, target, LANDING, known, progress),
+        *_copy_all(DiskStorage(lake), target, LAKE, known, progress),
+    ]
+    listed = {one.path for one in files}
+    for path in [path for path in directory.rglob("*") if path.is_file()]:
+        if path.relative_to(directory).as_posix() not in listed:
+            path.unlink()
+    backup = Backup(made_at=now, files=tuple(files))
+    with target.writing(LISTING) as file:
+        file.write(msgspec.json.format(msgspec.json.encode(backup)))
+        target.create(file, LISTING)
+    return backup
+
+
+def read_backup(directory: Path) -> Backup:
+    """The listing of a backup.
+
+    Raises:
+        TerminalError: there is no (whole) backup.
+        FormatError: a newer version made it.
+    """
+    try:
+        data = (directory / LISTING).read_bytes()
+        backup = msgspec.json.decode(data, type=Backup)
+    except FileNotFoundError:
+        raise TerminalError(f"{directory} holds no whole backup: there is no {LISTING}") from None
+    except msgspec.MsgspecError as error:
+        raise CorruptFileError(f"{directory / LISTING} is damaged: {error}") from error
+    if backup.format > FORMAT:
+        raise FormatError(f"{directory} has format {backup.format}, this version reads up to {FORMAT}; upgrade")
+    return backup
+
+
+def verify(directory: Path, *, progress: Progress) -> Backup:
+    """Read every byte of a backup.
+
+    Raises:
+        CorruptFileError: a file is missing or not what was copied.
+    """
+    backup, storage = read_backup(directory), DiskStorage(directory)
+    for number, one in enumerate(backup.files):
+        progress("verify", number, len(backup.files))
+        try:
+            with storage.open(one.path) as file:
+                found = _digest(file)
+        except FileNotFoundError:
+            raise CorruptFileError(f"{directory / one.path} is missing") from None
+        if found != (one.bytes, one.sha256):
+            raise CorruptFileError(f"{directory / one.path} is not what was copied into the backup")
+    progress("verify", len(backup.files), len(backup.files))
+    return backup
+
+
+def restore_files(directory: Path, landing: Storage, lake: Path, *, progress: Progress) -> Backup:
+    """Copy a backup, which is verified first, to where there is no landing zone and no lake.
+
+    Raises:
+        CorruptFileError, TerminalError: it is damaged, or there is something already; nothing was changed.
+    """
+    backup = verify(directory, progress=progress)
+    for what, where in ((landing, landing.address), (DiskStorage(lake), str(lake))):
+        if next(_paths(what), None) is not None:
+            raise TerminalError(f"there is something in {where}; move it away first, a restore overwrites nothing")
+    source, targets = DiskStorage(directory), {LANDING: landing, LAKE: DiskStorage(lake)}
+    for number, one in enumerate(sorted(backup.files, key=_manifests_last)):
+        progress("restore", number, len(backup.files))
+        where, _, path = one.path.partition("/")
+        _copy(source, one.path, targets[where], path)
+    progress("restore", len(backup.files), len(backup.files))
+    return backup
+
+
+def _manifests_last(file: SavedFile) -> bool:
+    return file.path.endswith(".json")
+
+
+def _copy_all(
+    source: Storage, target: DiskStorage, name: str, known: dict[str, SavedFile], progress: Progress
+) -> list[SavedFile]:
+    """Copy until a whole listing was copied: files that are compacted or removed meanwhile make us list again."""
+    done: dict[str, SavedFile] = {}
+    for _ in range(_TRIES):
+        paths = sorted(_paths(source))
+        try:
+            for number, path in enumerate(paths):
+                progress(f"copy {name}", number, len(paths))
+                saved = f"{name}/{path}"
+                if saved not in done or path == MANIFEST:
+                    done[saved] = _save(source, path, target, saved, known)
+        except FileNotFoundError:
+            continue
+        progress(f"copy {name}", len(paths), len(paths))
+        return [done[f"{name}/{path}"] for path in paths]
+    raise TransientError(f"files of {source.address} come and go faster than they are copied; try again")
+
+
+def _save(source: Storage, path: str, target: DiskStorage, saved: str, known: dict[str, SavedFile]) -> SavedFile:
+    """Copy a file, unless it was copied earlier: but for the lake's manifest, files never change."""
+    if saved in known and path != MANIFEST and (target.root / saved).is_file():
+        return known[saved]
+    size_bytes, sha256 = _copy(source, path, target, saved)
+    with target.open(saved) as file:
+        if _digest(file) != (size_bytes, sha256):
+            raise CorruptFileError(f"{target.root / saved} cannot be read back as it was written")
+    return SavedFile(saved, size_bytes, sha256)
+
+
+def _copy(source: Storage, path: str, target: Storage, to: str) -> tuple[int, str]:
+    """Returns the size and digest of what was read."""
+    target.remove(to)
+    digest, size_bytes = hashlib.sha256(), 0
+    with source.open(path) as original, target.writing(to) as copy:
+        while chunk := original.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            size_bytes += len(chunk)
+            copy.write(chunk)
+        target.create(copy, to)
+    return size_bytes, digest.hexdigest()
+
+
+def _digest(file: BinaryIO) -> tuple[int, str]:
+    digest = hashlib.file_digest(file, "sha256")  # pyright: ignore[reportArgumentType]
+    return file.seek(0, os.SEEK_END), digest.hexdigest()
+
+
+def _paths(storage: Storage, directory: str = "") -> Iterator[str]:
+    """Every file below a directory, but for those that are being written and locks."""
+    for name in storage.names(directory):
+        if not name.startswith("."):
+            yield f"{directory}/{name}" if directory else name
+    for name in storage.directories(directory):
+        yield from _paths(storage, f"{directory}/{name}" if directory else name)
+
+
+def _listed(directory: Path) -> tuple[SavedFile, ...]:
+    try:
+        return read_backup(directory).files
+    except TerminalError:
+        return ()
