@@ -17,9 +17,10 @@ from featurestore.definitions.durations import duration
 from featurestore.definitions.source import Source
 from featurestore.landing import rewritten
 from featurestore.landing.batch import Batch, to_micros
+from featurestore.landing.chain import Floor
 from featurestore.landing.publish import file_name
 from featurestore.landing.uploads import MANIFEST, REMOVED
-from featurestore.landing.zone import Floor, LandingZone
+from featurestore.landing.zone import LandingZone
 
 log = logging.getLogger(__name__)
 

@@ -65,6 +65,52 @@ def read_rows(storage: Storage, path: str) -> pa.Table:
         return parquet.read(file, f"{storage.address}/{path}")
 
 
+class RewrittenFiles:
+    """Batches whose own file is gone, found in the file that holds them now."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._opened: tuple[Rewritten, pa.Table] | None = None  # the batches of a file are read one after the other
+
+    def find(self, batch_id: str) -> tuple[Rewritten, Batch]:
+        """Raises KeyError."""
+        chain, _, name = batch_id.rpartition("/")
+        start, files = name.partition(".")[0], newest(self._storage.names(chain))
+        before = [one for one in files if start.isdigit() and one <= int(start)]
+        if before:
+            found = read_rewritten(self._storage, f"{chain}/{files[max(before)]}")
+            for batch in found.batches:
+                if batch.batch_id == batch_id:
+                    return found, batch
+        raise KeyError(batch_id)
+
+    def rows(self, batch: Batch) -> pa.Table | None:
+        """None where nothing holds it."""
+        opened = self._opened
+        if opened is None or batch not in opened[0].batches:
+            try:
+                found, _ = self.find(batch.batch_id)
+            except KeyError:
+                return None
+            opened = self._opened = found, read_rows(self._storage, found.path)
+        return opened[0].rows(batch, opened[1])
+
+    def paths(self, batches: Sequence[Batch]) -> list[str]:
+        """The files of batches of one chain: their own, or those that have taken their place."""
+        chain = batches[0].chain
+        files = newest(self._storage.names(chain)) if "/upload=" not in chain else {}
+        found: list[str] = []
+        until = -1
+        for batch in sorted(batches, key=lambda one: one.start):
+            if batch.start in files:
+                rewritten = read_rewritten(self._storage, f"{chain}/{files[batch.start]}")
+                found.append(rewritten.path)
+                until = rewritten.batches[-1].end
+            elif batch.start >= until:
+                found.append(batch.batch_id)
+        return found
+
+
 def rewrite(storage: Storage, chain: str, batches: Sequence[Batch], tables: Sequence[pa.Table]) -> Rewritten:
     """Write a file for `batches`, which follow one another in `chain` and have one schema; durable and verified.
 

@@ -3,7 +3,7 @@
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,17 +14,16 @@ from featurestore.entity_id import hash64
 from featurestore.errors import CorruptFileError, TerminalError
 from featurestore.landing import dead_letters, parquet, rewritten
 from featurestore.landing.batch import Batch
+from featurestore.landing.chain import BATCH_FILE, Floor, files_from, floor
 from featurestore.landing.dead_letters import DeadLetter
 from featurestore.landing.disk import TEMPORARY, DiskStorage
 from featurestore.landing.publish import Fenced, Published, file_name, publish, read_batch
-from featurestore.landing.rewritten import Rewritten
+from featurestore.landing.rewritten import RewrittenFiles
 from featurestore.landing.storage import Storage
 from featurestore.landing.uploads import REMOVED, UploadLanding, read_manifest
 
 log = logging.getLogger(__name__)
 
-_FLOOR_FILE = re.compile(r"(\d{20})\.floor")
-_BATCH_FILE = re.compile(r"(\d{20})\.parquet")
 _LEFTOVER_FILE = re.compile(rf"\.?(\d{{20}})\.[0-9a-f]+({re.escape(dead_letters.SUFFIX)}|{re.escape(TEMPORARY)})")
 
 
@@ -47,33 +46,6 @@ def job_chain(source: str, job_id: str) -> str:
     return f"{source}/job={job_id}"
 
 
-class Floor(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a chain begins, and what was removed below: its newest `<offset>.floor` file."""
-
-    offset: int = 0
-    batches: int = 0
-    rows: int = 0
-    dead_rows: int = 0
-    until: int = 0  # the landing time of the last batch that was removed; microseconds since 1970
-
-
-def floor(names: Iterable[str]) -> int:
-    """Where a chain begins: at the highest of its `<offset>.floor` files; what starts below it is no batch any more."""
-    return max((int(match[1]) for match in map(_FLOOR_FILE.fullmatch, names) if match), default=0)
-
-
-def _files_from(names: Sequence[str], expected: int) -> dict[int, str]:
-    """The files of a chain from an offset on, by where they start; also one that starts earlier, if it may go on there:
-    what landed since the last look may have been compacted with what was known."""
-    compacted = rewritten.newest(names)
-    files = {int(match[1]): match[0] for match in map(_BATCH_FILE.fullmatch, names) if match} | compacted
-    new = {start: files[start] for start in sorted(files) if start >= expected}
-    earlier = [start for start in compacted if start < expected]
-    if new and expected not in new and earlier:
-        return {max(earlier): compacted[max(earlier)], **new}
-    return new
-
-
 class LandingZone:
     """Landed batches in a storage. Thread-safe; landed files never change, so what was read once is kept."""
 
@@ -87,7 +59,7 @@ class LandingZone:
         self._listed: dict[str, object] = {}  # chains and the state of their directory when it was last listed
         self._alarms: dict[str, str] = {}  # chains and what is wrong with them, if anything is
         self._sorted: dict[str | None, list[Batch]] = {}  # what `batches` returned; emptied by anything new
-        self._opened: tuple[Rewritten, pa.Table] | None = None  # the batches of one file are read one after the other
+        self._rewritten = RewrittenFiles(self.storage)
 
     def publish(
         self,
@@ -145,7 +117,7 @@ class LandingZone:
 
     def tail(self, chain: str) -> Batch | None:
         """The last batch of a Kafka chain, read fresh from the storage; None where nothing has landed."""
-        starts = [int(match[1]) for match in map(_BATCH_FILE.fullmatch, self.storage.names(chain)) if match]
+        starts = [int(match[1]) for match in map(BATCH_FILE.fullmatch, self.storage.names(chain)) if match]
         if not starts:
             return None
         self.storage.settle(chain)
@@ -190,7 +162,13 @@ class LandingZone:
 
     def files(self, source: str) -> list[str]:
         """The paths below the landing root of the files that hold the rows of the visible batches of a source."""
-        return [batch.batch_id for batch in self.batches(source)]
+        return [path for batches in self._by_chain(source).values() for path in self._rewritten.paths(batches)]
+
+    def _by_chain(self, source: str) -> dict[str, list[Batch]]:
+        found: dict[str, list[Batch]] = {}
+        for batch in self.batches(source):
+            found.setdefault(batch.chain, []).append(batch)
+        return found
 
     def batch(self, batch_id: str) -> Batch:
         """One batch by its id.
@@ -208,7 +186,7 @@ class LandingZone:
                 try:
                     return read_batch(self.storage, batch_id)
                 except FileNotFoundError:
-                    return self._rewritten(batch_id)[1]
+                    return self._rewritten.find(batch_id)[1]
             for batch in self._read_upload(chain):
                 if batch.batch_id == batch_id:
                     return batch
@@ -224,14 +202,14 @@ class LandingZone:
         try:
             with self.storage.open(batch.batch_id) as file:
                 return parquet.read(file, f"{self.storage.address}/{batch.batch_id}", batch.digest)
-        except FileNotFoundError:
-            return self._read_rewritten(batch)
-        except CorruptFileError:  # perhaps what a writer left that had not noticed that it is no longer its turn
-            try:
-                return self._read_rewritten(batch)
-            except TerminalError:
-                pass
-            raise
+        except (FileNotFoundError, CorruptFileError) as error:
+            # Damaged may be what a writer left that had not noticed that it was no longer its turn.
+            rows = self._rewritten.rows(batch)
+            if rows is None and isinstance(error, CorruptFileError):
+                raise
+            if rows is None:
+                raise TerminalError(f"{batch.batch_id} was removed: it is older than its source is kept") from None
+            return rows
 
     def dead_letters(self, source: str | None = None) -> Iterator[tuple[Batch, DeadLetter]]:
         """Every dead letter of visible batches that was not replayed, by landing time."""
@@ -279,29 +257,6 @@ class LandingZone:
         except CorruptFileError:
             return True  # it may
 
-    def _rewritten(self, batch_id: str) -> tuple[Rewritten, Batch]:
-        """The file that holds a batch whose own file is gone. Raises KeyError."""
-        chain, _, name = batch_id.rpartition("/")
-        match = _BATCH_FILE.fullmatch(name)
-        files = rewritten.newest(self.storage.names(chain))
-        starts = [start for start in files if match and start <= int(match[1])]
-        if starts:
-            found = rewritten.read_rewritten(self.storage, f"{chain}/{files[max(starts)]}")
-            for batch in found.batches:
-                if batch.batch_id == batch_id:
-                    return found, batch
-        raise KeyError(batch_id)
-
-    def _read_rewritten(self, batch: Batch) -> pa.Table:
-        opened = self._opened
-        if opened is None or batch not in opened[0].batches:
-            try:
-                found, _ = self._rewritten(batch.batch_id)
-            except KeyError:
-                raise TerminalError(f"{batch.batch_id} was removed: it is older than its source is kept") from None
-            opened = self._opened = found, rewritten.read_rows(self.storage, found.path)
-        return opened[0].rows(batch, opened[1])
-
     def _refresh(self, source: str) -> None:
         """Look for what is new in the directories of a source; those that did not change are not listed again."""
         for name in self.storage.directories(source):
@@ -324,7 +279,7 @@ class LandingZone:
             self._floors[chain] = self.floor(chain)
             known[:] = [batch for batch in known if batch.start >= begin]
             self._sorted.clear()
-        new = _files_from(names, known[-1].end if known else begin)
+        new = files_from(names, known[-1].end if known else begin)
         if new:
             self.storage.settle(chain)
             self._sorted.clear()

@@ -99,9 +99,10 @@ def registered(database: Database) -> Mapping[str, datetime]:
     return {one.target: one.registered_at for one in database.query(_REGISTERED, into=_Registered)}
 
 
-def hot_commit_seqs(database: Database, target: str) -> Set[int]:
-    """The ledger lines whose rows have not moved to the lake."""
-    found = database.query(f"SELECT DISTINCT commit_seq FROM {hot_relation(target)}", into=_CommitSeq)
+def hot_commit_seqs(database: Database, target: str, before: datetime) -> Set[int]:
+    """The ledger lines with rows that landed before a time and have not moved to the lake."""
+    sql = f"SELECT DISTINCT commit_seq FROM {hot_relation(target)} WHERE created_at < $before"
+    found = database.query(sql, {"before": before}, into=_CommitSeq)
     return frozenset(one.commit_seq for one in found)
 
 

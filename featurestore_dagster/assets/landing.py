@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from featurestore.database.client import Database
+from featurestore.definitions.durations import duration
 from featurestore.definitions.project import Project
 from featurestore.definitions.source import Source
 from featurestore.errors import FeatureStoreError
@@ -55,7 +56,9 @@ def _landing_asset(project: Project, source: Source, keys: Keys) -> dg.AssetsDef
             backlog = Backlog()
             ledger = backlog.ledger(project, database)
 
-            hot = {target: hot_commit_seqs(database, target) for target in targets}
+            now = datetime.now(UTC)
+            until = now - duration(source.keep, "keep") if source.keep else None
+            hot = {target: hot_commit_seqs(database, target, until) for target in targets if until}
 
             def is_applied(batch: Batch) -> bool:
                 return not find_pending([batch], backlog.targets(), ledger.rows, ())
@@ -64,7 +67,6 @@ def _landing_asset(project: Project, source: Source, keys: Keys) -> dg.AssetsDef
                 rows = ((ledger.rows.get((batch.batch_id, target)), seqs) for target, seqs in hot.items())
                 return is_applied(batch) and not any(row and row.commit_seq in seqs for row, seqs in rows)
 
-            now = datetime.now(UTC)
             done = tend(landing, source, now, is_applied=is_applied, is_in_lake=is_in_lake)
         except FeatureStoreError as error:
             raise failure(error, Cause.INFRASTRUCTURE) from error

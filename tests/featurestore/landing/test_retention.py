@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from featurestore.definitions.source import Source
@@ -70,6 +71,15 @@ def test_closed_hours_are_one_file_with_the_same_batches(zone: LandingZone, root
     assert [LandingZone(root).batch(batch.batch_id) for batch, _, _ in before] == [batch for batch, _, _ in before]
     assert tended(LandingZone(root), USER_EVENTS) == Tended()
     assert zone.sweep(CHAIN) == 0  # dead letters are still named
+
+
+def test_sql_reads_the_files_that_there_are(zone: LandingZone, root: Path) -> None:
+    before = sum(batch.rows for batch in zone.batches())
+    tended(zone, KEPT)
+    for seen in (zone, LandingZone(root)):
+        paths = [root / path for path in seen.files("user_events")]
+        assert [path.name for path in paths] == files(root)
+        assert sum(pq.read_metadata(path).num_rows for path in paths) == before - seen.removed("user_events").rows
 
 
 def test_who_looked_before_sees_what_was_compacted_before_he_saw_it(root: Path, zone: LandingZone) -> None:

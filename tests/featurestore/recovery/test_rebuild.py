@@ -62,7 +62,7 @@ class Store:
     def tend(self, now: datetime) -> None:
         """Compact and remove; what has rows that only DuckDB has is kept."""
         with self.open() as database:
-            hot = {view.target: hot_commit_seqs(database, view.target) for view in PROJECT.feature_views}
+            hot = {view.target: hot_commit_seqs(database, view.target, now) for view in PROJECT.feature_views}
             ledger = Ledger()
             ledger.refresh(database)
 
