@@ -252,3 +252,28 @@ def test_after_a_restore_the_ledger_is_read_anew(platform: Platform, tmp_path: P
     platform.settle()
     with platform.connect() as services:
         assert len(services.backlog.ledger(platform.project, services.database).rows) == 1
+
+
+def test_a_tick_whose_cursor_was_lost_requests_nothing_twice(platform: Platform) -> None:
+    """The daemon died after it had made the runs: their batches are found in them."""
+    platform.land("a")
+    [request] = platform.tick()
+    platform.queue(request, dg.DagsterRunStatus.NOT_STARTED)
+    platform.cursor = None
+    assert platform.tick() == []
+    assert "1 batches wait; 1 runs are live" in platform.said
+
+
+def test_a_large_backlog_goes_in_full_runs_and_none_is_left(platform: Platform) -> None:
+    batches = {platform.land("a", at=platform.now - timedelta(days=3, seconds=205 - n)).batch_id for n in range(205)}
+    requested: list[str] = []
+    for _ in range(10):
+        requests = platform.tick()
+        named = [batches_of(request.run_config) for request in requests]
+        assert all(len(one) <= SETTINGS.run_batches for one in named)
+        requested += [batch_id for one in named for batch_id in one]
+        assert all(platform.run(request) for request in requests)
+        platform.now += timedelta(seconds=10)
+    assert set(requested) == batches
+    assert len(requested) == len(batches)
+    assert platform.tick() == []
