@@ -32,13 +32,17 @@ def run_spans(instance: dg.DagsterInstance, *, tag: str = "", value: str = "") -
 
 
 def step_spans(instance: dg.DagsterInstance, prefix: str) -> list[Span]:
-    """When steps whose name starts so were at work: what a pool limits."""
-    steps = [step for run in instance.get_runs() for step in instance.get_run_step_stats(run.run_id)]
-    return [
-        (step.start_time, step.end_time or float("inf"))
-        for step in steps
-        if step.step_key.startswith(prefix) and step.start_time is not None
-    ]
+    """When steps whose name starts so were at work: what a pool limits. A killed run's step ends with the run."""
+    spans: list[Span] = []
+    for run in instance.get_runs():
+        run_end = instance.get_run_stats(run.run_id).end_time or float("inf")
+        steps = instance.get_run_step_stats(run.run_id)
+        spans += [
+            (step.start_time, step.end_time or run_end)
+            for step in steps
+            if step.step_key.startswith(prefix) and step.start_time is not None
+        ]
+    return spans
 
 
 def peak_runs(instance: dg.DagsterInstance, *, tag: str = "", value: str = "") -> int:
