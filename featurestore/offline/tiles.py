@@ -103,14 +103,13 @@ def _within(condition: str, rings: Sequence[Ring]) -> str:
 
 
 def _tiles_sql(ring: Ring, within: str) -> str:
-    """The wanted tiles of one ring; of those that would take the same slot, only the newest would stay."""
+    """The wanted tiles of one ring."""
     counted = " OR ".join(f'"{declared.name}" IS NOT NULL' for declared in ring.aggregations)
     folds = ", ".join(fold for declared in ring.aggregations for fold in _folds(declared))
     return (
         f"SELECT {ring.hop_us} AS hop_us, entity_id, {tile_sql('event_timestamp', ring.hop_us)} AS k, "
         "epoch_us(max(event_timestamp)) AS newest_us, (SELECT max(commit_seq) FROM applied) AS commit_seq, "
-        f"{folds} FROM r WHERE {within} AND ({counted}) GROUP BY entity_id, k HAVING bool_or(fresh) "
-        f"QUALIFY k > max(k) OVER (PARTITION BY entity_id) - {ring.slots}"
+        f"{folds} FROM r WHERE {within} AND ({counted}) GROUP BY entity_id, k HAVING bool_or(fresh)"
     )
 
 

@@ -59,7 +59,9 @@ def encode_tiles(view: FeatureView, tiles: pa.Table, keys: Keys) -> Iterator[Rin
         suffix = ring_suffix(view.name, view.version, ring)
         fields: dict[str, dict[bytes, bytes]] = {}
         for entity_id, k, value in _values(ring, tiles.filter(pc.field("hop_us") == ring.hop_us)):
-            fields.setdefault(entity_id, {})[b"%d" % (k % ring.slots)] = value
+            of_entity, slot = fields.setdefault(entity_id, {}), b"%d" % (k % ring.slots)
+            if overwrites(value, of_entity.get(slot)):  # of a backfill, many tiles want the same slot
+                of_entity[slot] = value
         for entity_id, written in fields.items():
             yield RingFields(entity_key(prefix, entity_id) + suffix, written)
 

@@ -84,6 +84,13 @@ def test_a_tile_that_no_window_reaches_is_not_counted_and_its_time_is_known() ->
     assert (found.value, found.status, found.event_timestamp.timestamp()) == (0, Status.PRESENT, 100)
 
 
+def test_of_tiles_for_one_slot_the_newest_is_kept() -> None:
+    of = view("24s")  # 25 slots
+    ring = stored(of, (100, 2), (125, 1), (75, 4))
+    assert len(ring) == 1
+    assert read(of, ring, 125).value == 1
+
+
 @pytest.mark.parametrize(
     "damage", [b"", b"short", GUARD.pack(1, 1), GUARD.pack(1, 1) + b"\xc1", GUARD.pack(1, 1) + b"\x01"]
 )
