@@ -52,6 +52,9 @@ def rings_suffix(view: str, version: int) -> bytes:
     return f":w:{view}@{version}:".encode()
 
 
+NO_BRACE = b"*[^}]"  # in a pattern, the rest of a ring's key: that of an entity may contain anything, and ends with one
+
+
 def ring_suffix(view: str, version: int, ring: Ring) -> bytes:
     return rings_suffix(view, version) + ring.name.encode()
 

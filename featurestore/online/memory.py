@@ -12,8 +12,8 @@ from featurestore.definitions.view import FeatureView
 from featurestore.online.keys import Keys, all_fields, entity_key, fields_of, order_field, rings_suffix
 from featurestore.online.octets import as_list
 from featurestore.online.reader import ReadPlan, plan_read, to_micros
-from featurestore.online.store import Read, StoredOrder
-from featurestore.online.tiles import check_tiles, encode_tiles, overwrites
+from featurestore.online.store import Read, StoredOrder, StoredRing
+from featurestore.online.tiles import check_tiles, encode_tiles, fields_of_rings, overwrites, swaps
 from featurestore.online.values import Activation, OnlineValue, Pushed, PutCounts
 from featurestore.online.writer import Encoded, encoded, fields_by_key, newest_rows
 from featurestore.order import Order
@@ -100,6 +100,23 @@ class MemoryOnlineStore:
                     replaced += 1
         return replaced
 
+    def rings(self, view: FeatureView) -> Iterator[Sequence[StoredRing]]:
+        prefix, suffix = self._keys.entity_prefix(view.entity.name), b"}" + rings_suffix(view.name, view.version)
+        with self._lock:
+            found = [(key, dict(fields)) for key, fields in self._hashes.items() if _is_ring(key, suffix)]
+        yield [StoredRing(key[len(prefix) : key.rindex(suffix)].decode(), key, fields) for key, fields in found]
+
+    def correct(self, view: FeatureView, stored: Sequence[StoredRing], tiles: pa.Table | None) -> int:
+        logged, swapped = fields_of_rings(view, tiles, self._keys), 0
+        with self._lock:
+            for ring in stored:
+                for slot, old, new in swaps(ring.fields, logged.get(ring.key, {})):
+                    if self._hashes[ring.key].get(slot) == old:
+                        self._hashes[ring.key].pop(slot)
+                        self._hashes[ring.key].update({slot: new} if new else {})
+                        swapped += 1
+        return swapped
+
     def forget(self, entity: str, view: str, version: int, features: Sequence[str]) -> None:
         names, entities = fields_of(view, version, features), self._keys.entity_prefix(entity)
         with self._lock:
@@ -108,7 +125,7 @@ class MemoryOnlineStore:
                     for name in names:
                         fields.pop(name, None)
             rings = b"}" + rings_suffix(view, version)
-            for key in [key for key in self._hashes if rings in key and key.startswith(entities)]:
+            for key in [key for key in self._hashes if _is_ring(key, rings) and key.startswith(entities)]:
                 del self._hashes[key]
             for key in [key for key in self._pushed if key.startswith(self._keys.positions(view, version))]:
                 del self._pushed[key]
@@ -159,3 +176,8 @@ class MemoryOnlineStore:
                 self._hashes[key].update(zip(names, row, strict=True))
                 written += 1
         return PutCounts(written, chunk.rows - written, long_values=chunk.long_values)
+
+
+def _is_ring(key: bytes, suffix: bytes) -> bool:
+    """The key of an entity may contain anything, and ends with a brace."""
+    return suffix in key and not key.endswith(b"}")

@@ -14,19 +14,18 @@ from featurestore.errors import FormatError, StoreUnavailableError
 from featurestore.online.codec import COMPACT_BYTES, FORMAT
 from featurestore.online.connection import PACKAGE, MovedSlotsError, Reply, Wire, raise_first, script
 from featurestore.online.fan_out import fan_out
-from featurestore.online.keys import Keys, all_fields, entity_key, fields_of, order_field, rings_suffix
+from featurestore.online.keys import NO_BRACE, Keys, all_fields, entity_key, fields_of, order_field, rings_suffix
 from featurestore.online.puts import Push, put_rows, put_tiles
 from featurestore.online.reader import Plans, to_micros
-from featurestore.online.servers import Node, Servers, Topology
-from featurestore.online.store import Read, StoredOrder
-from featurestore.online.tiles import check_tiles, encode_tiles
+from featurestore.online.servers import Node, Servers, Topology, scan
+from featurestore.online.store import Read, StoredOrder, StoredRing
+from featurestore.online.tiles import check_tiles, encode_tiles, fields_of_rings, swaps
 from featurestore.online.values import Activation, OnlineValue, Pushed, PutCounts
 from featurestore.online.writer import encoded, fields_by_key, newest_rows
 
 log = logging.getLogger(__name__)
 
 LINES = 5_000  # ledger lines per script call, so that none holds the server for long
-SCANNED = 1_000  # keys looked at in one step
 
 Result = TypeVar("Result")
 
@@ -118,7 +117,7 @@ class RedisOnlineStore:
     def stored(self, view: FeatureView) -> Iterator[Sequence[StoredOrder]]:
         prefix, name = self._keys.entity_prefix(view.entity.name), order_field(view.name, view.version)
         for node in self._servers.topology(fresh=True).nodes:
-            for wire, keys in _scan(node, prefix + b"*}"):
+            for wire, keys in scan(node, prefix + b"*}"):
                 orders = wire.pipeline([("HGET", key, name) for key in keys])
                 found = zip(keys, cast("list[bytes | None]", orders), strict=True)
                 if piece := [StoredOrder(key[len(prefix) : -1].decode(), order) for key, order in found if order]:
@@ -137,14 +136,33 @@ class RedisOnlineStore:
             replaced += cast("int", found)
         return replaced
 
+    def rings(self, view: FeatureView) -> Iterator[Sequence[StoredRing]]:
+        prefix, suffix = self._keys.entity_prefix(view.entity.name), b"}" + rings_suffix(view.name, view.version)
+        for node in self._servers.topology(fresh=True).nodes:
+            for wire, keys in scan(node, prefix + b"*" + suffix + NO_BRACE):
+                found = cast("list[list[bytes]]", wire.pipeline([("HGETALL", key) for key in keys]))
+                fields = [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in found]
+                ids = [key[len(prefix) : key.rindex(suffix)].decode() for key in keys]
+                yield [StoredRing(*one) for one in zip(ids, keys, fields, strict=True)]
+
+    def correct(self, view: FeatureView, stored: Sequence[StoredRing], tiles: pa.Table | None) -> int:
+        logged, swapped = fields_of_rings(view, tiles, self._keys), 0
+        for ring in stored:
+            given = [part for swap in swaps(ring.fields, logged.get(ring.key, {})) for part in swap]
+            if given:
+                topology = self._servers.topology()
+                with topology.nodes[topology.place(ring.key)].server.wire() as wire:
+                    swapped += cast("int", wire.run(script(PACKAGE, "swap.lua"), [ring.key], given))
+        return swapped
+
     def forget(self, entity: str, view: str, version: int, features: Sequence[str]) -> None:
         names, entities = fields_of(view, version, features), self._keys.entity_prefix(entity)
         for node in self._servers.topology(fresh=True).nodes:
-            for wire, keys in _scan(node, entities + b"*}"):
+            for wire, keys in scan(node, entities + b"*}"):
                 wire.pipeline([("HDEL", key, *names) for key in keys])
             positions = self._keys.positions(view, version, node.mark).encode()
-            for pattern in (entities + b"*}" + rings_suffix(view, version) + b"*", positions + b"*"):
-                for wire, keys in _scan(node, pattern):
+            for pattern in (entities + b"*}" + rings_suffix(view, version) + NO_BRACE, positions + b"*"):
+                for wire, keys in scan(node, pattern):
                     wire.pipeline([("DEL", key) for key in keys])
 
     def active(self) -> Mapping[str, int]:
@@ -258,19 +276,6 @@ class RedisOnlineStore:
 
     def _emptied(self, node: Node) -> StoreUnavailableError:
         return StoreUnavailableError("Redis", node.server.address, "it was emptied during a push")
-
-
-def _scan(node: Node, pattern: bytes) -> Iterator[tuple[Wire, list[bytes]]]:
-    """The keys of a pattern, in pieces, each with a connection to use for them; a key may come twice."""
-    cursor = b"0"
-    while True:
-        with node.server.wire() as wire:
-            scan = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCANNED)
-            cursor, keys = cast("tuple[bytes, list[bytes]]", wire.call(*scan))
-            if keys:
-                yield wire, keys
-        if cursor == b"0":
-            break
 
 
 def _with_key(topology: Topology, key: str, call: Callable[[Wire], Reply]) -> Reply:

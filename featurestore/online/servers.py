@@ -2,7 +2,7 @@
 
 import threading
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ from featurestore.online.connection import RedisServer, Reply, Wire
 
 SLOTS = 16_384
 CLUSTER = "+cluster"
+SCANNED = 1_000  # keys looked at in one step
 
 _ASKING = b"*1\r\n$6\r\nASKING\r\n"
 
@@ -161,3 +162,16 @@ class _ClusterUrl:
         if ":" in host and not host.startswith("["):
             host = f"[{host}]"
         return f"{self.before}{host}:{port}{self.after}"
+
+
+def scan(node: Node, pattern: bytes) -> Iterator[tuple[Wire, list[bytes]]]:
+    """The keys of a pattern, in pieces, each with a connection to use for them; a key may come twice."""
+    cursor = b"0"
+    while True:
+        with node.server.wire() as wire:
+            scan = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCANNED)
+            cursor, keys = cast("tuple[bytes, list[bytes]]", wire.call(*scan))
+            if keys:
+                yield wire, keys
+        if cursor == b"0":
+            break

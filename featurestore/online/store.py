@@ -30,6 +30,15 @@ class StoredOrder:
     order: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class StoredRing:
+    """A ring of windows of an entity as it is stored."""
+
+    entity_id: str
+    key: bytes
+    fields: Mapping[bytes, bytes]
+
+
 class OnlineStore(Protocol):
     """What RedisOnlineStore and MemoryOnlineStore do alike.
 
@@ -100,6 +109,17 @@ class OnlineStore(Protocol):
         """Take away the entities' values of this view version if they are still of the row with that order.
 
         In the same step the entity's row of `rows`, if it has one, takes their place. Returns how many were replaced.
+        """
+        ...
+
+    def rings(self, view: FeatureView) -> Iterator[Sequence[StoredRing]]:
+        """The rings of windows that are stored of this view version, in pieces; one may come twice."""
+        ...
+
+    def correct(self, view: FeatureView, stored: Sequence[StoredRing], tiles: "pa.Table | None") -> int:
+        """Make rings those of the log, whatever their snapshots; `tiles` are all that the log has of these entities.
+
+        What has been written since the rings were read stays. Returns how many tiles were replaced or taken away.
         """
         ...
 

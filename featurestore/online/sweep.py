@@ -1,6 +1,6 @@
 """Values that the log lacks, after it was restored from a backup or a person was erased: found and taken away."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,6 +25,19 @@ def sweep(online: OnlineStore, view: FeatureView, newest: Callable[[Sequence[str
             instead = rows.filter(pc.is_in(rows["entity_id"].cast(pa.string()), pa.array(list(lacking), pa.string())))
             replaced += online.replace(view, lacking, instead)
     return replaced
+
+
+def sweep_windows(online: OnlineStore, view: FeatureView, tiles: Callable[[Sequence[str]], Iterable[pa.Table]]) -> int:
+    """Make the rings of the view those of the log, and drop rings of other windows; return how many tiles changed.
+
+    `tiles` gives every tile of some entities that a read can reach, from the log. It is asked after the rings were
+    read, so what it lacks is not in the log. Safe beside pushes, as `sweep` is.
+    """
+    changed = 0
+    for piece in online.rings(view):
+        logged = list(tiles(list(dict.fromkeys(ring.entity_id for ring in piece))))
+        changed += online.correct(view, piece, pa.concat_tables(logged) if logged else None)
+    return changed
 
 
 def ghosts(stored: Sequence[StoredOrder], newest: pa.Table) -> Mapping[str, bytes]:

@@ -71,6 +71,21 @@ def overwrites(new: bytes, stored: bytes | None) -> bool:
     return stored is None or len(stored) < GUARD.size or GUARD.unpack_from(new) >= GUARD.unpack_from(stored)
 
 
+def fields_of_rings(view: FeatureView, tiles: pa.Table | None, keys: Keys) -> Mapping[bytes, Mapping[bytes, bytes]]:
+    """By the ring's key; of a few entities."""
+    return {} if tiles is None else {one.key: one.fields for one in encode_tiles(view, tiles, keys)}
+
+
+def swaps(stored: Mapping[bytes, bytes], logged: Mapping[bytes, bytes]) -> list[tuple[bytes, bytes, bytes]]:
+    """Which slots the log fills otherwise, whatever the snapshots: field, stored value, the log's (empty: none)."""
+    wanted = ((slot, value, logged.get(slot, b"")) for slot, value in stored.items())
+    return [(slot, value, new) for slot, value, new in wanted if _content(value) != _content(new)]
+
+
+def _content(value: bytes) -> tuple[bytes, bytes]:
+    return value[:8], value[GUARD.size :]
+
+
 def read_windows(
     windows: Sequence[tuple[str, RingWindow]], stored: Sequence[Any], now_us: int
 ) -> dict[str, OnlineValue]:

@@ -10,9 +10,20 @@ from featurestore.errors import StoreUnavailableError
 from featurestore.online.memory import MemoryOnlineStore
 from featurestore.online.redis_store import RedisOnlineStore
 from featurestore.online.store import OnlineStore
-from featurestore.online.sweep import ghosts, sweep
+from featurestore.online.sweep import ghosts, sweep, sweep_windows
 from featurestore.online.values import Status
-from tests.featurestore.online.examples import ACTIVITY, FEATURES, NOW, order, row, table, view
+from tests.featurestore.online.examples import (
+    ACTIVITY,
+    FEATURES,
+    NOW,
+    VISITS,
+    order,
+    row,
+    table,
+    tiles_of,
+    view,
+    visits_view,
+)
 from tests.services import Redis, redis_process
 
 
@@ -118,3 +129,48 @@ def refused(store: RedisOnlineStore, rows: pa.Table, since: str) -> None:
 
 def port_of(server: Redis) -> int:
     return int(server.url.rpartition(":")[2].partition("/")[0])
+
+
+# ---- windows
+
+
+def counts(store: OnlineStore, *entity_ids: str) -> list[object]:
+    return [one["visits_2m"].value for one in store.read("user", entity_ids, [VISITS["visits_2m"]], NOW)]
+
+
+def push_visits(store: OnlineStore, snapshot: int, *visits: tuple[str, int]) -> pa.Table:
+    """Push what a log of these visits (entity, second) says; returns its tiles."""
+    rows = table([row(entity, order(at), score=1.0) for entity, at in visits], VISITS)
+    tiles = tiles_of(VISITS, rows).drop_columns("commit_seq")
+    tiles = tiles.append_column("commit_seq", pa.repeat(pa.scalar(snapshot, pa.int64()), tiles.num_rows))
+    store.push(VISITS, rows, [snapshot], tiles=tiles)
+    return tiles
+
+
+def test_tiles_that_the_log_lacks_are_replaced_though_their_snapshot_is_newer(store: OnlineStore) -> None:
+    push_visits(store, 9, ("1", -1), ("1", -1), ("1", -30), ("2", -1), ("3", -4))
+    rows = [row(entity, order(at), score=1.0) for entity, at in (("1", -1), ("1", -30), ("3", -4))]
+    logged = tiles_of(VISITS, table(rows, VISITS))
+    assert sweep_windows(store, VISITS, lambda _: [logged]) == 4  # of 1 and 2, in two rings each
+    assert counts(store, "1", "2", "3") == [2, 0, 1]
+    assert sweep_windows(store, VISITS, lambda _: [logged]) == 0
+
+
+def test_a_push_in_the_middle_of_a_sweep_of_windows_stays(store: OnlineStore) -> None:
+    before = push_visits(store, 1, ("1", -1))
+
+    def tiles(_: Sequence[str]) -> list[pa.Table]:
+        push_visits(store, 2, ("1", -1), ("1", -1))  # after the rings were read
+        return [before.filter(pa.compute.field("k") < 0)]  # type: ignore[attr-defined]
+
+    assert sweep_windows(store, VISITS, tiles) == 0
+    assert counts(store, "1") == [2]
+
+
+def test_rings_of_other_windows_are_dropped(store: OnlineStore) -> None:
+    push_visits(store, 1, ("1", -1), ("}:w:visits@1:", -1))
+    none = visits_view("nothing")
+    assert none.rings == ()
+    assert sweep_windows(store, none, lambda _: []) == 4
+    assert [ring for piece in store.rings(VISITS) for ring in piece if ring.fields] == []
+    assert len([one for piece in store.stored(VISITS) for one in piece]) == 2  # whatever an entity is called
