@@ -26,7 +26,14 @@ def _view(number: int) -> fs.FeatureView:
 
 
 ALL = tuple(_view(number) for number in range(VIEWS))
-PROJECT = fs.Project(ALL)
+_SPENDING = fs.KafkaSource("spending", timestamp="at", schema={"user_id": int, "amount": float})
+WINDOWS = fs.FeatureView(
+    "spending_of_a_week",
+    USER,
+    _SPENDING,
+    [fs.Aggregation(f"amount_{one}", one, "amount", windows=("7d",), online=True) for one in ("count", "sum", "max")],
+)
+PROJECT = fs.Project((*ALL, WINDOWS))
 REFERENCE = "benchmarks.online_data:PROJECT"
 
 
@@ -46,6 +53,21 @@ def rows(view: fs.FeatureView, entities: int, *, seed: int = 0, later_s: int = 0
     return pa.table({**head, **values})
 
 
+def tiles(entities: int) -> pa.Table:
+    """Every tile of a week of WINDOWS, for each entity."""
+    [ring] = WINDOWS.rings
+    newest = int(datetime.now(UTC).timestamp() * 1_000_000) // ring.hop_us
+    numbers = np.tile(np.arange(newest - ring.slots + 1, newest + 1), entities)
+    made = {
+        "hop_us": pa.array(np.full(len(numbers), ring.hop_us)),
+        "entity_id": pa.array(np.repeat(np.arange(entities), ring.slots)).cast(pa.string()),
+        "k": pa.array(numbers),
+        "newest_us": pa.array(numbers * ring.hop_us),
+        "commit_seq": pa.array(np.full(len(numbers), 1)),
+    }
+    return pa.table({**made, **{one.name: pa.array(numbers % 97) for one in ring.aggregations}})
+
+
 @contextmanager
 def redis_server() -> Generator[str]:
     """An empty Redis; yields its URL."""
@@ -60,5 +82,6 @@ def filled_redis(entities: int) -> Generator[str]:
         store = RedisOnlineStore(url)
         for view in ALL:
             store.push(view, rows(view, entities), [])
+        store.push(WINDOWS, rows(WINDOWS, 0), [], tiles=tiles(entities))
         store.close()
         yield url

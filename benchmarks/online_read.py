@@ -1,4 +1,4 @@
-"""Library reads of row features against redis-py's HMGET of the same fields, which decodes nothing.
+"""Library reads of row features and windows against redis-py's HMGET of the same fields, which decodes nothing.
 
 python -m benchmarks.online_read --repeats 4000
 """
@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 
 import redis
 
-from benchmarks.online_data import ALL, PROJECT, filled_redis
+from benchmarks.online_data import ALL, PROJECT, WINDOWS, filled_redis
 from featurestore.database.embedded import EmbeddedDatabase
-from featurestore.online.keys import Keys, value_field
+from featurestore.online.keys import Keys, ring_suffix, value_field
 from featurestore.online.redis_store import RedisOnlineStore
 from featurestore.store import Store
 
@@ -22,14 +22,20 @@ TEN = [ALL[0][feature.name] for feature in ALL[0].online_features[:10]]
 FIELDS = [value_field(feature.name, 1) for feature in TEN]
 GOALS = {1: 1.3, 100: 1.2}
 
+[RING] = WINDOWS.rings
+WEEK = [WINDOWS[name] for name in WINDOWS.windows]
+SUFFIX = ring_suffix(WINDOWS.name, WINDOWS.version, RING)
+SLOTS = [b"%d" % slot for slot in range(RING.slots)]
+GOAL_OF_WINDOWS = 3.0
 
-def hmget(client: redis.Redis, users: Sequence[int]) -> object:
-    keys = [b"%s%d}" % (PREFIX, user) for user in users]
+
+def hmget(client: redis.Redis, users: Sequence[int], suffix: bytes = b"", fields: Sequence[bytes] = FIELDS) -> object:
+    keys = [b"%s%d}%s" % (PREFIX, user, suffix) for user in users]
     if len(keys) == 1:
-        return client.hmget(keys[0], FIELDS)
+        return client.hmget(keys[0], fields)
     pipe = client.pipeline(transaction=False)
     for key in keys:
-        pipe.hmget(key, FIELDS)
+        pipe.hmget(key, fields)
     return pipe.execute()
 
 
@@ -47,6 +53,13 @@ def compare(ways: dict[str, Callable[[list[int]], object]], entities: int, rows:
     return {name: statistics.median(all_) for name, all_ in taken.items()}
 
 
+def show(what: str, found: dict[str, float], rows: int, goal: float) -> None:
+    print(f"{rows} entities x {what}")
+    for name, micros in found.items():
+        print(f"  {name:16} p50 {micros:8.1f} µs")
+    print(f"  ratio {found['Store.online'] / found['redis-py HMGET']:.2f} (goal {goal})")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--entities", type=int, default=20_000)
@@ -54,16 +67,18 @@ def main() -> None:
     args = parser.parse_args()
     with filled_redis(args.entities) as url, redis.Redis.from_url(url) as client:
         store = Store(PROJECT, EmbeddedDatabase(), RedisOnlineStore(url))
-        ways: dict[str, Callable[[list[int]], object]] = {
-            "Store.online": lambda users: store.online({"user_id": users}, TEN),
-            "redis-py HMGET": lambda users: hmget(client, users),
-        }
         for rows, goal in GOALS.items():
+            ways: dict[str, Callable[[list[int]], object]] = {
+                "Store.online": lambda users: store.online({"user_id": users}, TEN),
+                "redis-py HMGET": lambda users: hmget(client, users),
+            }
+            show(f"{len(TEN)} features", compare(ways, args.entities, rows, max(20, args.repeats // rows)), rows, goal)
+            ways = {
+                "Store.online": lambda users: store.online({"user_id": users}, WEEK),
+                "redis-py HMGET": lambda users: hmget(client, users, SUFFIX, SLOTS),
+            }
             found = compare(ways, args.entities, rows, max(20, args.repeats // rows))
-            print(f"{rows} entities x {len(TEN)} features")
-            for name, micros in found.items():
-                print(f"  {name:16} p50 {micros:8.1f} µs")
-            print(f"  ratio {found['Store.online'] / found['redis-py HMGET']:.2f} (goal {goal})")
+            show(f"{len(WEEK)} windows of 7 days", found, rows, GOAL_OF_WINDOWS)
         store.close()
 
 
