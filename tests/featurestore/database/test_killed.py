@@ -1,8 +1,14 @@
-"""kill -9 of the service while producers and readers work: every acknowledged row is there once, none half."""
+"""kill -9 of the service, of Redis and of producers while others work: every acknowledged row is there once, whole."""
 
+import os
 import random
+import signal
+import subprocess
+import sys
 import threading
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,12 +19,14 @@ from featurestore.database.client import QueueDatabase
 from featurestore.database.queues import Queues
 from featurestore.errors import TransientError
 from featurestore.settings import Settings
+from featurestore_cli.stack.ports import Ports
 from tests.featurestore.database.examples import job
 from tests.featurestore.database.serving import client, on_a_thread, process, settings_for
-from tests.services import eventually
+from tests.services import eventually, redis_process
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
+ROOT = Path(__file__).parents[3]
 KILLS = 5
 PRODUCERS = 3
 
@@ -111,3 +119,60 @@ def test_every_acknowledged_row_is_there_once(tmp_path: Path, redis_url: str) ->
     assert {one["batch_id"]: one["logged"] for one in ledger} == sent.rows
     assert {one["batch_id"]: {one["commit_seq"]} for one in ledger} == sent.commit_seqs
     assert rows == [{"n": sum(sent.rows.values()), "different": sum(sent.rows.values())}]
+
+
+def cut_tail(home: Path, size: int) -> None:
+    """What a power cut leaves of Redis' append-only file: its last bytes are gone."""
+    written = max(home.rglob("*.aof"), key=lambda path: path.stat().st_mtime_ns)
+    with written.open("r+b") as file:
+        file.truncate(max(0, written.stat().st_size - size))
+
+
+@contextmanager
+def producer(settings: Settings, name: str) -> Generator["subprocess.Popen[str]"]:
+    command = [sys.executable, "-m", "tests.featurestore.database.producing"]
+    words = [settings.redis.url, str(settings.jobs_dir), name]
+    with subprocess.Popen([*command, *words], stdout=subprocess.PIPE, text=True, cwd=ROOT) as started:
+        try:
+            yield started
+        finally:
+            started.kill()
+
+
+def acknowledged_by(running: "subprocess.Popen[str]", lines: int | None = None) -> dict[str, int]:
+    """The batches of the next lines, or of all that are left; a line that was cut by the kill does not count."""
+    assert running.stdout is not None
+    found = running.stdout.readlines() if lines is None else [running.stdout.readline() for _ in range(lines)]
+    return {batch: int(rows) for batch, rows in (line.split() for line in found if line.endswith("\n"))}
+
+
+def test_what_redis_and_producers_lose_was_never_acknowledged(tmp_path: Path) -> None:
+    """Redis is killed and loses the end of its file; a producer is killed between its jobs."""
+    home, port, dice = tmp_path / "redis", Ports().take(), random.Random(7)
+    acknowledged: dict[str, int] = {}
+    with ExitStack() as redises:
+        server = redises.enter_context(redis_process(home, port=port))
+        settings = settings_for(tmp_path / "data", server.url)
+        with on_a_thread(settings) as serving:
+            for turn in range(KILLS):
+                with producer(settings, f"producer-{turn}") as running:
+                    acknowledged |= acknowledged_by(running, dice.randint(5, 15))
+                    with redis.Redis.from_url(server.url) as asked:
+                        os.kill(asked.info("server")["process_id"], signal.SIGKILL)  # type: ignore[index]
+                    server.child.stop()
+                    cut_tail(home, dice.randint(1, 5_000))
+                    server = redises.enter_context(redis_process(home, port=port))
+                    acknowledged |= acknowledged_by(running, 5)
+                    running.kill()
+                    acknowledged |= acknowledged_by(running)
+            eventually(lambda: serving.health.state == "ready", within_s=60)
+            with client(settings) as database:
+                ledger = database.query_arrow("SELECT batch_id, logged FROM applied").to_pylist()
+                rows = database.query_arrow(
+                    "SELECT count(*) AS n, count(DISTINCT (tie, sequence)) AS different FROM log.activity_v1"
+                ).to_pylist()
+    logged = {one["batch_id"]: one["logged"] for one in ledger}
+    assert len(acknowledged) >= 10 * KILLS
+    assert {batch: logged.get(batch) for batch in acknowledged} == acknowledged
+    assert len(ledger) == len(logged) <= len(acknowledged) + KILLS  # of each producer, at most one was not told
+    assert rows == [{"n": sum(logged.values()), "different": sum(logged.values())}]
