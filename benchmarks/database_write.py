@@ -18,7 +18,7 @@ import pyarrow as pa
 from benchmarks.online_data import redis_server
 from featurestore.database.client import QueueDatabase
 from featurestore.database.jobs import AppendJob, LedgerLine
-from featurestore.database.tables import create_log_table, view_table
+from featurestore.database.tables import create_hot_table, view_table
 from tests.featurestore.database.examples import ACTIVITY, ROWS, quarantine
 from tests.featurestore.database.serving import process, settings_for
 
@@ -55,13 +55,13 @@ def job(table: pa.Table, name: str) -> AppendJob:
 def direct(home: Path, tables: Sequence[pa.Table]) -> float:
     """Seconds to insert the tables, a transaction each."""
     with duckdb.connect(home / f"{time.time_ns()}.duckdb", config={"threads": 2}) as connection:
-        connection.execute("CREATE SCHEMA log")
-        connection.execute(create_log_table(view_table(ACTIVITY)))
+        connection.execute("CREATE SCHEMA hot")
+        connection.execute(create_hot_table(view_table(ACTIVITY)))
         began = time.perf_counter()
         for number, table in enumerate(tables):
             connection.register("incoming", table)
             connection.execute(
-                "INSERT INTO log.activity_v1 BY NAME SELECT * EXCLUDE (line), $seq AS commit_seq FROM incoming",
+                "INSERT INTO hot.activity_v1 BY NAME SELECT * EXCLUDE (line), $seq AS commit_seq FROM incoming",
                 {"seq": number},
             )
         return time.perf_counter() - began
