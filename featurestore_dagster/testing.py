@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -45,7 +45,7 @@ def memory_resources(directory: Path | None = None) -> Resources:
 
     @dg.resource
     def database() -> Generator[EmbeddedDatabase]:
-        with _shared(duckdb.database).opened() as opened:
+        with _shared(duckdb.database).opened(duckdb) as opened:
             yield opened
 
     return {
@@ -68,7 +68,7 @@ def memory_services(resources: Resources) -> Connect:
         duckdb, zone = resources["duckdb"], resources["landing"]
         if not isinstance(duckdb, DuckDBResource) or not isinstance(zone, LandingZone):
             raise TypeError("these are not memory_resources()")
-        with _shared(duckdb.database).opened() as database:
+        with _shared(duckdb.database).opened(duckdb) as database:
             online = cast("OnlineStore", resources["online"])
             yield Services(landing=zone, database=database, online=online, backlog=backlog)
 
@@ -107,25 +107,31 @@ def land(
 class _SharedDatabase:
     """A DuckDB file is opened once per process: runs, ticks and checks at the same time share it, the last closes."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._users = 0
+        self._connected = ExitStack()
         self._database: EmbeddedDatabase | None = None
 
     @contextmanager
-    def opened(self) -> Generator[EmbeddedDatabase]:
+    def opened(self, resource: DuckDBResource) -> Generator[EmbeddedDatabase]:
         with self._lock:
+            database = self._database = self._database or self._open(resource)
             self._users += 1
-            database = self._database = self._database or EmbeddedDatabase(self._path, lake_dir=_lake_of(self._path))
         try:
             yield database
         finally:
             with self._lock:
                 self._users -= 1
                 if not self._users:
-                    database.close()
+                    self._connected.close()
                     self._database = None
+
+    def _open(self, resource: DuckDBResource) -> EmbeddedDatabase:
+        connection = self._connected.enter_context(resource.get_connection())
+        database = EmbeddedDatabase(connection, lake_dir=_lake_of(resource.database))
+        self._connected.callback(database.close)
+        return database
 
 
 def _lake_of(path: str) -> Path:
@@ -133,8 +139,8 @@ def _lake_of(path: str) -> Path:
 
 
 @cache
-def _shared(path: str) -> _SharedDatabase:
-    return _SharedDatabase(path)
+def _shared(_path: str) -> _SharedDatabase:
+    return _SharedDatabase()
 
 
 def _utc(row: Mapping[str, object]) -> dict[str, object]:

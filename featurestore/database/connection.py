@@ -39,12 +39,17 @@ def open_database(
         config["temp_directory"] = ""  # it would otherwise be made in the current directory
     connection = _connect(file, config)
     try:
-        migrate(connection, datetime.now(UTC).replace(tzinfo=None))
-        _lock_down(connection, allowed)
+        prepare(connection, allowed)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def prepare(connection: duckdb.DuckDBPyConnection, allowed: Sequence[Path] = ()) -> None:
+    """Migrate and lock what somebody else has opened. Raises FormatError as `open_database` does."""
+    migrate(connection, datetime.now(UTC).replace(tzinfo=None))
+    _lock_down(connection, allowed)
 
 
 def _connect(file: str, config: dict[str, str | bool | int | float | list[str]]) -> duckdb.DuckDBPyConnection:

@@ -6,9 +6,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+import duckdb
 import pyarrow as pa
 
-from featurestore.database.connection import MEMORY, open_database
+from featurestore.database.connection import MEMORY, open_database, prepare
 from featurestore.database.guard import Caps, Guard, reading
 from featurestore.database.jobs import AppendJob, AppendReply, CatalogueJob, LakeFile, MoveJob, ViewTable
 from featurestore.database.reads import Value
@@ -22,10 +23,20 @@ _CAPS = Caps(rows=100_000_000, bytes=16 * 2**30)  # the caller's own memory
 
 
 class EmbeddedDatabase:
-    """The service's own writer and guard, without the service. Never point it at the service's file."""
+    """The service's own writer and guard, without the service. Never point it at the service's file.
 
-    def __init__(self, path: str | Path = MEMORY, *, lake_dir: Path | None = None) -> None:
-        self._connection = open_database(path, allowed=[lake_dir] if lake_dir else [])
+    It opens a file (or memory), or takes over a connection that a resource opened; `close` closes either.
+    """
+
+    def __init__(
+        self, opened: str | Path | duckdb.DuckDBPyConnection = MEMORY, *, lake_dir: Path | None = None
+    ) -> None:
+        allowed = [lake_dir] if lake_dir else []
+        if isinstance(opened, str | Path):
+            self._connection = open_database(opened, allowed=allowed)
+        else:
+            self._connection = opened
+            prepare(opened, allowed)
         self._writer = Writer(self._connection, lake_dir=lake_dir)
         self._root = self._connection.cursor()
         self._guard = Guard(_CAPS)

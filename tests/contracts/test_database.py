@@ -1,16 +1,19 @@
-"""What every Database does: over the queues of the service, over a file, in memory."""
+"""What every Database does: over the queues of the service, over a file, in memory, over Dagster's resource."""
 
 import threading
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from dagster_duckdb import DuckDBResource
 
 from featurestore.database.client import Database
+from featurestore.database.connection import MEMORY
 from featurestore.database.embedded import EmbeddedDatabase
 from featurestore.database.jobs import SchemaJob
 from featurestore.database.tables import MODEL_METADATA, view_table
@@ -30,17 +33,21 @@ from tests.featurestore.database.examples import (
 from tests.featurestore.database.serving import client, on_a_thread, settings_for
 
 
-@pytest.fixture(params=["memory", "file", pytest.param("queue", marks=pytest.mark.services)])
+@pytest.fixture(params=["memory", "file", "dagster", pytest.param("queue", marks=pytest.mark.services)])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Database]:
     if request.param == "queue":
         settings = settings_for(tmp_path, request.getfixturevalue("redis_url"))
         with on_a_thread(settings), client(settings) as queued:
             yield queued
         return
-    embedded = EmbeddedDatabase(tmp_path / "own.duckdb") if request.param == "file" else EmbeddedDatabase()
-    embedded.ensure(SCHEMA)
-    yield embedded
-    embedded.close()
+    with ExitStack() as opened:
+        resource = DuckDBResource(database=str(tmp_path / "own.duckdb"))
+        over = {"memory": lambda: MEMORY, "file": lambda: tmp_path / "own.duckdb"}
+        over["dagster"] = lambda: opened.enter_context(resource.get_connection())
+        embedded = EmbeddedDatabase(over[request.param]())
+        opened.callback(embedded.close)
+        embedded.ensure(SCHEMA)
+        yield embedded
 
 
 @dataclass(frozen=True)
