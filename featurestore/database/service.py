@@ -78,7 +78,9 @@ class DatabaseService:
     def start(self) -> None:
         """Open the database before the first job is read; called again after a TransientError."""
         if self._connection is None:
+            began = monotonic()
             self._connection = self._open()
+            log.info("opened %s in %.1f s", self._settings.database_file, monotonic() - began)
             self._writer = Writer(self._connection, lake_dir=self._settings.lake_dir)
             self._refused = self._register()
             self._raw.create(self._connection)
@@ -95,7 +97,6 @@ class DatabaseService:
         )
         self._readers.start()
         self._health.ready(self._refused)
-        log.info("ready: %s", self._settings.database_file)
 
     def step(self) -> bool:
         if self._readers:

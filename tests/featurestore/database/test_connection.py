@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import duckdb
@@ -82,3 +83,31 @@ def test_large_queries_may_spill_beside_the_database(tmp_path: Path) -> None:
 def test_times_are_utc(tmp_path: Path) -> None:
     with open_database(tmp_path / "utc.duckdb") as connection:
         assert connection.cursor().execute("SELECT current_setting('TimeZone')").fetchall() == [("UTC",)]
+
+
+CRASH = """
+import os, sys
+from featurestore.database import connection
+from featurestore.database.writer import Writer
+from tests.featurestore.database.examples import SCHEMA, job
+connection._LOG = "1MB"
+writer = Writer(connection.open_database(sys.argv[1]))
+writer.commit([SCHEMA])
+for number in range(60):
+    writer.commit([job((f"batch-{number}", 1_000))])
+    print(os.path.getsize(sys.argv[1] + ".wal") if os.path.exists(sys.argv[1] + ".wal") else 0)
+os._exit(9)
+"""
+
+
+def test_what_is_read_again_after_a_crash_is_bounded(tmp_path: Path) -> None:
+    file = tmp_path / "crashed.duckdb"
+    command = [sys.executable, "-c", CRASH, str(file)]
+    crashed = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=Path(__file__).parents[3])
+    assert crashed.returncode == 9, crashed.stderr
+    sizes = [int(line) for line in crashed.stdout.split()]
+    assert sum(after - before for before, after in pairwise(sizes) if after > before) > 3 * 10**6
+    assert max(sizes) < 1.5 * 10**6
+    with open_database(file) as connection:
+        assert connection.execute("SELECT count(*) FROM applied").fetchall() == [(60,)]
+        assert connection.execute("SELECT count(*) FROM log.activity_v1").fetchall() == [(60_000,)]
