@@ -148,6 +148,10 @@ class Catalogue:
             self._lake.move(job, table, now)
             self._create_log(table)
 
+    def check_lake(self) -> None:
+        """Raises TerminalError where the lake's own database was lost."""
+        self._lake.check_known()
+
     def adopt(self, table: ViewTable, files: Sequence[LakeFile], registered_at: datetime, *, active: bool) -> None:
         """Register a version as another database knew it, with the files of the lake that held its rows."""
         with transaction(self._connection):

@@ -5,10 +5,11 @@ from datetime import datetime
 from pathlib import Path
 
 import duckdb
+import msgspec
 
 from featurestore.database.jobs import LakeFile, MoveJob, ViewTable
 from featurestore.database.tables import HEAD_TYPES, quoted, read_files
-from featurestore.errors import CorruptFileError, JobRefusedError
+from featurestore.errors import CorruptFileError, JobRefusedError, TerminalError
 
 _INSERT = (
     "INSERT INTO lake_files VALUES ($name, $target, $kind, $day, $bucket, $buckets, $row_count, $size_bytes, "
@@ -34,6 +35,20 @@ def landed_on(hot: str) -> str:
     return f"{hot} WHERE commit_seq IN (SELECT commit_seq FROM ({landing_days(hot)}) WHERE landing_day = $day)"
 
 
+class _File(msgspec.Struct):
+    name: str
+
+
+class _Log(msgspec.Struct):
+    files: list[_File]
+
+
+class _Manifest(msgspec.Struct):
+    """As much of the lake's manifest as is looked at here; see featurestore.offline.manifest."""
+
+    logs: list[_Log]
+
+
 class LakeFiles:
     """The table lake_files and, with whole paths, the view lake; belongs to the writer's connection and thread."""
 
@@ -48,6 +63,20 @@ class LakeFiles:
         for (path,) in self._connection.execute("SELECT path FROM lake").fetchall():
             if not Path(path).is_file():
                 raise CorruptFileError(f"{path} is gone, and rows of the log with it; restore it from a backup")
+
+    def check_known(self) -> None:
+        """Look whether a database that lists no file has come to a lake that does: its own file was lost.
+
+        Raises:
+            TerminalError: it has; to serve it would hide every row of the lake.
+        """
+        [(listed,)] = self._connection.execute("SELECT count(*) FROM lake_files").fetchall()
+        manifest = self._root / "manifest.json" if self._root else None
+        if listed or self._root is None or manifest is None or not manifest.is_file():
+            return
+        known = msgspec.json.decode(manifest.read_bytes(), type=_Manifest)
+        if any((self._root / file.name).is_file() for log in known.logs for file in log.files):
+            raise TerminalError(f"the database is new, and {self._root} holds rows of another: `featurestore rebuild`")
 
     def paths(self, target: str) -> list[str]:
         """The files that hold rows of a log."""

@@ -82,6 +82,7 @@ class DatabaseService:
             self._connection = self._open()
             log.info("opened %s in %.1f s", self._settings.database_file, monotonic() - began)
             self._writer = Writer(self._connection, lake_dir=self._settings.lake_dir)
+            self._writer.check_lake()
             self._refused = self._register()
             self._raw.create(self._connection)
         with redis_errors(self._client):

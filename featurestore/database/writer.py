@@ -76,6 +76,10 @@ class Writer:
         """The digest of every version that was ever registered, by target; empty for one that was dropped."""
         return self._catalogue.registered()
 
+    def check_lake(self) -> None:
+        """Raises TerminalError where the lake's own database was lost."""
+        self._catalogue.check_lake()
+
     def adopt(self, table: ViewTable, files: Sequence[LakeFile], registered_at: datetime, *, active: bool) -> None:
         """As `EmbeddedDatabase.adopt`."""
         self._catalogue.adopt(table, files, registered_at, active=active)

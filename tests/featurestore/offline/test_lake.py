@@ -1,5 +1,6 @@
 """The lake: rows leave DuckDB whole, once, and every reader goes on seeing each of them once."""
 
+import shutil
 import threading
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -328,6 +329,17 @@ def test_a_move_that_is_killed_at_any_step_loses_and_doubles_nothing(tmp_path: P
         assert {home / "lake" / file.name for log in manifest.logs for file in log.files} == listed
 
     assert kill_at_each_step("tests.featurestore.offline.test_lake:move_in", home, check=check) > 7
+
+
+@pytest.mark.services
+def test_a_lost_database_is_not_replaced_by_an_empty_one(tmp_path: Path, redis_url: str) -> None:
+    settings = settings_for(tmp_path, redis_url)
+    with on_a_thread(settings), client(settings) as database:
+        database.append(landed("a", 10))
+        Lake(settings.lake_dir).move(database, "activity", LATER)
+    shutil.rmtree(settings.database_file.parent)
+    with pytest.raises(TerminalError, match="featurestore rebuild"), on_a_thread(settings):
+        pass
 
 
 @pytest.mark.services
