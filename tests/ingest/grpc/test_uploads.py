@@ -1,12 +1,14 @@
 """The upload protocol over the wire: committed bytes, damage, other content, ids that are paths, limits, tokens."""
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
 import google_crc32c
 import grpc
+import pyarrow as pa
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -295,3 +297,23 @@ def test_a_disk_below_its_reserve_takes_nothing_new(settings: Settings) -> None:
         assert refusal(error) == grpc.StatusCode.RESOURCE_EXHAUSTED
         health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=SERVICE), timeout=10)
         assert health.status == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def test_what_nobody_goes_on_with_is_forgotten_and_its_id_is_free_again(settings: Settings, zone: LandingZone) -> None:
+    orphan = pb.UploadReference(source="profiles", upload_id="orphan")
+    with serving(settings) as address, grpc.insecure_channel(address) as channel:
+        for reference in (REFERENCE, orphan):
+            start(pb_grpc.IngestStub(channel), reference=reference)
+            send(pb_grpc.IngestStub(channel), chunk(0, FILE[:100]), reference=reference)
+    # As if it had been killed while it landed one of them, long ago.
+    zone.open_upload("profiles", "orphan").write_part(pa.table({"event_timestamp": [0]}), first_row=0, end_row=1)
+    for path in (settings.data_dir / "uploads").rglob("*"):
+        os.utime(path, (0, 0))
+
+    with serving(settings) as address, grpc.insecure_channel(address) as channel:
+        stub = pb_grpc.IngestStub(channel)
+        assert start(stub).committed_bytes == 0
+        assert send(stub, chunk(0, FILE)).state == pb.UPLOAD_STATE_LANDED
+        assert stub.GetUpload(orphan, timeout=10).state == pb.UPLOAD_STATE_CANCELLED
+
+    assert [path.name for path in (settings.landing_dir / "profiles" / "upload=orphan").iterdir()] == ["manifest.json"]
