@@ -7,6 +7,7 @@ import dagster as dg
 from featurestore.definitions.project import Project
 from featurestore.settings import Settings
 from featurestore_dagster import reconcile
+from featurestore_dagster.assets.asset_sources import asset_source_assets
 from featurestore_dagster.assets.features import feature_assets
 from featurestore_dagster.assets.lake import lake_assets, lake_schedule
 from featurestore_dagster.assets.landing import landing_assets, landing_schedule
@@ -21,7 +22,7 @@ from featurestore_dagster.load import checked
 from featurestore_dagster.maintenance import purge
 from featurestore_dagster.names import Keys
 from featurestore_dagster.resources import resources
-from featurestore_dagster.sensors import checks, failures, landed, models, online_lost
+from featurestore_dagster.sensors import asset_sources, checks, failures, landed, models, online_lost
 from featurestore_dagster.sensors.failures import Notify
 from featurestore_dagster.services import connect, open_blobs, open_models
 
@@ -42,6 +43,7 @@ def build_definitions(project: Project, settings: Settings, *, notify: Notify | 
     return dg.Definitions(
         assets=[
             *source_specs(project, keys),  # source/…    topics and uploads (outside)
+            *asset_source_assets(project, keys),  # those that are assets or folders, landed like uploads
             *raw_assets(project, keys),  # raw/…       landed batches of an hour, checked
             *feature_assets(project, keys),  # features/…  the log, online/… in the same step; derived views as nodes
             *landing_assets(project, keys),  # landing/…   landed files: compacted, removed when they are too old
@@ -61,6 +63,7 @@ def build_definitions(project: Project, settings: Settings, *, notify: Notify | 
             online_lost.sensor(project, services, keys),
             checks.sensor(project, services, keys),
             failures.sensor(notify or failures.notify_as_set(settings.dagster)),
+            *asset_sources.sensors(project, services, keys),
         ],
         schedules=[
             landing_schedule(project, keys),

@@ -17,9 +17,9 @@ from featurestore.database.feature_jobs import FeatureJob, Value
 from featurestore.definitions.long_form import Cell, key_of
 from featurestore.definitions.project import Project
 from featurestore.errors import JobRefusedError, TerminalError, UnknownFeatureError
+from featurestore.landing.columns import Door
 from featurestore.landing.publish import Published
 from featurestore.landing.zone import LandingZone, job_chain
-from ingest.columns import Door
 from ingest.records import JsonDecoder
 
 _JOB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from featurestore.definitions.long_form import Cell, is_long_form, key_of
 from featurestore.errors import TerminalError
 from featurestore.landing.batch import from_micros, to_micros
+from featurestore.landing.columns import Door
 from ingest.cells import cell_json
-from ingest.columns import Door
 from ingest.reasons import RepeatedError, reason
 from ingest.records import MICROS, RECORD_BYTES, Rfc3339, unrepeated
 

@@ -2,7 +2,7 @@
 
 import re
 
-from ingest.columns import short
+from featurestore.landing.columns import short
 
 _WORDS = {
     "int": "a whole number",

@@ -2,9 +2,9 @@
 
 Nothing is coerced: "1" and true are not numbers, 1.0 is not a whole number; a whole number in a float column is taken
 if the float holds it exactly. msgspec checks types and ranges record by record, so that a bad record cannot touch its
-neighbours. What it lets pass is checked by column (`ingest.columns`); and names that stand twice in a record, of which
-it would take the last, by counting quotes: without repeated or unknown names there are exactly as many as the values
-need.
+neighbours. What it lets pass is checked by column (`featurestore.landing.columns`); and names that stand twice in a
+record, of which it would take the last, by counting quotes: without repeated or unknown names there are exactly as many
+as the values need.
 """
 
 import json
@@ -24,7 +24,7 @@ from featurestore.definitions.source import Source
 from featurestore.entity_id import entity_id
 from featurestore.errors import TerminalError
 from featurestore.landing.batch import TIMESTAMP, landed_schema
-from ingest.columns import LATEST, Door, Rejection, refused, without
+from featurestore.landing.columns import LATEST, Door, Rejection, refused, without
 from ingest.reasons import RepeatedError, reason
 
 pc: Any = pyarrow.compute  # the stubs do not know that kernels take scalars too

@@ -6,9 +6,9 @@ from datetime import datetime
 
 from featurestore.definitions.project import Project
 from featurestore.landing.batch import Batch
+from featurestore.landing.columns import Door
 from featurestore.landing.publish import Published
 from featurestore.landing.zone import LandingZone, replay_chain, utc_now
-from ingest.columns import Door
 from ingest.records import JsonDecoder
 
 

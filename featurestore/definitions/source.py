@@ -116,6 +116,16 @@ class UploadSource(Source):
 
 @dataclass(frozen=True)
 class AssetSource(Source):
-    """Rows of a Dagster asset or a Parquet folder, landed like an upload when it materializes."""
+    """Rows of a Dagster asset, or the Parquet files of a folder; each materialization or file is landed once.
+
+    With `asset_key` ("warehouse/orders") alone, the asset's value is read through its IO manager. With `path`, the rows
+    are those of the folder's files, and `asset_key` says which asset writes them.
+    """
 
     asset_key: str = ""
+    path: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.asset_key and not self.path:
+            raise DefinitionError(f"source {self.name!r}: name the asset (asset_key=…) or the folder (path=…)")

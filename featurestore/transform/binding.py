@@ -1,6 +1,7 @@
 """Bind every SQL of a view to its source's schema, in an empty DuckDB: mistakes show before any data does."""
 
 import re
+from collections.abc import Iterable
 from difflib import get_close_matches
 
 import duckdb
@@ -36,18 +37,34 @@ def bind(project: Project) -> None:
 def _bind_view(connection: duckdb.DuckDBPyConnection, view: FeatureView) -> None:
     empty = prepared_rows(view, landed_schema(view.source).empty_table())
     connection.register("rows", empty)
-    for what, sql, wanted in expressions(view):
+    declared = expressions(view)
+    for (what, _, wanted), found in zip(declared, _types(connection, view, empty.column_names), strict=True):
         where = f"view {view.name!r}, {what}"
-        try:
-            found = str(connection.sql(f"SELECT ({sql}) FROM rows").types[0])
-        except duckdb.Error as error:
-            raise DefinitionError(f"{where}: {_explain(str(error), view, sql, empty.column_names)}") from error
         kind = found.partition("(")[0]
         if kind not in _FITS[wanted] | {'"NULL"', "NULL"}:
             raise DefinitionError(
                 f"{where}: the expression is {found}, but {wanted} is declared; cast it or declare it so"
             )
     connection.unregister("rows")
+
+
+def _types(connection: duckdb.DuckDBPyConnection, view: FeatureView, columns: list[str]) -> list[str]:
+    """The type of each expression; all in one query, because of many views, and one by one to find the wrong one."""
+    declared = expressions(view)
+    try:
+        return [str(one) for one in connection.sql(f"SELECT {_joined(sql for _, sql, _ in declared)} FROM rows").types]
+    except duckdb.Error:
+        for what, sql, _ in declared:
+            try:
+                connection.sql(f"SELECT ({sql}) FROM rows")
+            except duckdb.Error as error:
+                reason = _explain(str(error), view, sql, columns)
+                raise DefinitionError(f"view {view.name!r}, {what}: {reason}") from error
+        raise
+
+
+def _joined(expressions: Iterable[str]) -> str:
+    return ", ".join(f"({sql})" for sql in expressions)
 
 
 def _explain(message: str, view: FeatureView, sql: str, columns: list[str]) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime
 import dagster as dg
 
 from featurestore.definitions.project import Project
-from featurestore.definitions.source import KafkaSource, Source, UploadSource
+from featurestore.definitions.source import AssetSource, KafkaSource, Source
 from featurestore.errors import TerminalError
 from featurestore.landing.batch import Batch
 from featurestore.landing.pending import Cause
@@ -19,7 +19,7 @@ from featurestore_dagster.runs import failure
 
 
 def source_specs(project: Project, keys: Keys = PLAIN) -> list[dg.AssetSpec]:
-    """The topics and uploads, which the ingest daemons read."""
+    """The topics and uploads, which the ingest daemons read; for AssetSources see asset_sources.py."""
     return [
         dg.AssetSpec(
             keys.source(source.name),
@@ -28,6 +28,7 @@ def source_specs(project: Project, keys: Keys = PLAIN) -> list[dg.AssetSpec]:
             description=source.description or _sentence(source),
         )
         for source in project.sources
+        if not isinstance(source, AssetSource)
     ]
 
 
@@ -98,7 +99,7 @@ def _summary(batches: Sequence[Batch], rows: int) -> dict[str, dg.MetadataValue]
 
 
 def _kind(source: Source) -> str:
-    return "kafka" if isinstance(source, KafkaSource) else "grpc" if isinstance(source, UploadSource) else "parquet"
+    return "kafka" if isinstance(source, KafkaSource) else "grpc"
 
 
 def _sentence(source: Source) -> str:

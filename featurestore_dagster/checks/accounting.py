@@ -6,7 +6,7 @@ import dagster as dg
 
 from featurestore.definitions.project import Project
 from featurestore.definitions.view import FeatureView
-from featurestore_dagster.checks.scope import Check, Finding, Scope, versions_by_name
+from featurestore_dagster.checks.scope import Check, Finding, Scope, definitions_of, versions_by_name
 from featurestore_dagster.names import PLAIN, Keys
 
 _LOGGED = """
@@ -21,7 +21,7 @@ class _Logged:
 
 
 def accounting(project: Project, keys: Keys = PLAIN) -> list[dg.AssetChecksDefinition]:
-    return [check.definition(project) for check in accounting_checks(project, keys)]
+    return definitions_of(accounting_checks(project, keys), project)
 
 
 def accounting_checks(project: Project, keys: Keys = PLAIN) -> list[Check]:

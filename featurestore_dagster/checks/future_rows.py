@@ -8,7 +8,7 @@ import dagster as dg
 from featurestore.definitions.project import Project
 from featurestore.definitions.view import FeatureView
 from featurestore.landing.batch import MICROSECOND
-from featurestore_dagster.checks.scope import Check, Finding, Scope, versions_by_name
+from featurestore_dagster.checks.scope import Check, Finding, Scope, definitions_of, versions_by_name
 from featurestore_dagster.names import PLAIN, Keys
 
 TOLERATED = timedelta(minutes=5)  # as ingest does: clocks differ
@@ -26,7 +26,7 @@ class _Counts:
 
 
 def future_rows(project: Project, keys: Keys = PLAIN) -> list[dg.AssetChecksDefinition]:
-    return [check.definition(project) for check in future_rows_checks(project, keys)]
+    return definitions_of(future_rows_checks(project, keys), project)
 
 
 def future_rows_checks(project: Project, keys: Keys = PLAIN) -> list[Check]:

@@ -10,7 +10,7 @@ from featurestore.definitions.view import FeatureView
 from featurestore.offline.newest import recent_entity_ids
 from featurestore.online.memory import MemoryOnlineStore
 from featurestore_dagster.assets.online import fill
-from featurestore_dagster.checks.scope import Check, Finding, Scope, versions_by_name
+from featurestore_dagster.checks.scope import Check, Finding, Scope, definitions_of, versions_by_name
 from featurestore_dagster.names import PLAIN, Keys
 
 SAMPLE = 100
@@ -18,7 +18,7 @@ LOOKS = 3  # a value that is on its way differs once
 
 
 def parity(project: Project, keys: Keys = PLAIN) -> list[dg.AssetChecksDefinition]:
-    return [check.definition(project) for check in parity_checks(project, keys)]
+    return definitions_of(parity_checks(project, keys), project)
 
 
 def parity_checks(project: Project, keys: Keys = PLAIN) -> list[Check]:

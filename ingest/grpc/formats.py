@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 
 from featurestore.definitions.long_form import LONG_FORM, is_long_form
+from featurestore.landing.columns import Door
 from ingest.cells import cell_json
-from ingest.columns import Door
 from ingest.grpc.blocks import Blocks
 from ingest.grpc.pieces import FileRefusedError, Piece, Pieces, check_columns, pieces_of_lines, pieces_of_records
 from ingest.grpc.plain_csv import PlainCsv

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from featurestore.definitions.long_form import LONG_FORM, is_long_form
 from featurestore.landing.batch import landed_schema
+from featurestore.landing.columns import Door, Rejection, refused, short, without
 from featurestore.landing.dead_letters import DeadLetter
-from ingest.columns import Door, Rejection, refused, short, without
 from ingest.grpc.conversions import Converter, converter, is_text
 from ingest.grpc.pieces import FileRefusedError, Piece, check_columns, pieces_of_lines
 from ingest.long_form import Line, cells_line

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from featurestore.errors import TerminalError
 from featurestore.landing.batch import landed_schema
+from featurestore.landing.columns import Door, short
 from featurestore.landing.dead_letters import DeadLetter
-from ingest.columns import Door, short
 from ingest.long_form import Line, Pivot
 from ingest.records import JsonDecoder
 

@@ -11,7 +11,7 @@ import pyarrow.csv
 
 from featurestore.definitions.dtypes import ScalarType
 from featurestore.landing.batch import TIMESTAMP, landed_schema
-from ingest.columns import Door, refused
+from featurestore.landing.columns import Door, refused
 from ingest.grpc.conversions import converter
 
 pc: Any = pyarrow.compute  # the stubs do not know that kernels take scalars too

@@ -7,11 +7,11 @@ import pyarrow as pa
 
 from featurestore.errors import TransientError
 from featurestore.landing.batch import landed_schema
+from featurestore.landing.columns import Door, clock_is_wrong
 from featurestore.landing.dead_letters import DeadLetter
 from featurestore.landing.uploads import Manifest, UploadLanding
 from featurestore.landing.zone import utc_now
 from featurestore.settings import GrpcSettings
-from ingest.columns import Door, clock_is_wrong
 from ingest.grpc.pieces import FileRefusedError, Piece
 from ingest.metrics import IngestMetrics
 

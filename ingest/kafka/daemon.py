@@ -19,13 +19,13 @@ from featurestore.database.client import QueueDatabase
 from featurestore.definitions.project import Project, load_project
 from featurestore.definitions.source import KafkaSource, Source
 from featurestore.errors import DefinitionError, SettingsError, TerminalError, TransientError
+from featurestore.landing.columns import Door
 from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone, utc_now
 from featurestore.process.daemon import Daemon, run_until_signalled
 from featurestore.process.health import Health
 from featurestore.process.metrics import serve
 from featurestore.settings import Settings
-from ingest.columns import Door
 from ingest.kafka.assignment import Assignment, Partition
 from ingest.kafka.backlog import Backlog, Standing
 from ingest.kafka.buffer import Records

@@ -10,10 +10,10 @@ import pytest
 import featurestore as fs
 from featurestore.errors import CorruptFileError
 from featurestore.landing.batch import Batch, landed_schema
+from featurestore.landing.columns import Door
 from featurestore.landing.dead_letters import DeadLetter
 from featurestore.landing.publish import Published
 from featurestore.landing.zone import LandingZone, kafka_chain
-from ingest.columns import Door
 from ingest.records import JsonDecoder
 from ingest.replay import Replay, replay
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 import featurestore as fs
-from ingest.columns import Door
+from featurestore.landing.columns import Door
 from ingest.generator.events import EventMaker
 from ingest.records import JsonDecoder
 

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import featurestore as fs
-from ingest.columns import Door
+from featurestore.landing.columns import Door
 from ingest.generator.labels import LabelsFile
 from ingest.generator.profiles import FORMATS, Label, People, write_file
 from ingest.grpc.formats import read_csv, read_ndjson

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import featurestore as fs
 from featurestore.landing.batch import landed_schema
-from ingest.columns import Door
+from featurestore.landing.columns import Door
 from ingest.grpc.formats import read_csv, read_ndjson
 from ingest.grpc.parquet import read_parquet
 from ingest.grpc.pieces import FileRefusedError, Piece

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 import featurestore as fs
 from featurestore.definitions.long_form import LONG_FORM
+from featurestore.landing.columns import Door
 from featurestore.landing.zone import LandingZone
 from featurestore.settings import Settings
 from ingest.client import send_events, upload
-from ingest.columns import Door
 from ingest.grpc.formats import read_csv, read_ndjson
 from ingest.grpc.parquet import read_parquet
 from ingest.grpc.pieces import Piece

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 import featurestore as fs
 from featurestore.landing.batch import landed_schema
+from featurestore.landing.columns import Door
 from featurestore.settings import IngestSettings
-from ingest.columns import Door
 from ingest.kafka.buffer import Buffer, Records
 from ingest.records import JsonDecoder
 

@@ -1,0 +1,64 @@
+"""Loading a code location of 200 views, against importing Dagster alone.
+
+    python -m benchmarks.load_definitions
+
+Goal: at most 1.5 times the import. Each try is a fresh process, and the two take turns.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+VIEWS, FEATURES, SOURCES = 200, 5, 10
+TRIES = 5
+BARE = "import dagster"
+OURS = f"""
+import dagster as dg
+import featurestore as fs
+from featurestore.settings import Settings
+from featurestore_dagster.build import build_definitions
+
+USER = fs.Entity("user", key="user_id")
+SOURCES = [
+    fs.KafkaSource(f"source_{{n}}", timestamp="at", schema={{"user_id": int, "a": float, "b": float}})
+    for n in range({SOURCES})
+]
+VIEWS = tuple(
+    fs.FeatureView(
+        f"view_{{n}}",
+        USER,
+        SOURCES[n % {SOURCES}],
+        [fs.Feature(f"f_{{n}}_{{k}}", float, f"a / nullif(b, 0) + {{k}}", online=k == 0) for k in range({FEATURES})],
+        expect=[fs.Expectation("a >= 0")],
+    )
+    for n in range({VIEWS})
+)
+defs = build_definitions(fs.Project(VIEWS), Settings())
+"""
+
+
+def seconds(code: str, directory: str) -> tuple[float, float]:
+    """Wall and CPU seconds of a fresh process."""
+    before, start = os.times(), time.perf_counter()
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, cwd=directory)
+    after = os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return time.perf_counter() - start, cpu
+
+
+def main() -> None:
+    print(f"{VIEWS} views of {FEATURES} features, {SOURCES} sources")
+    with tempfile.TemporaryDirectory() as directory:
+        os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])  # noqa: TID251  # of the processes that are measured
+        taken = [(seconds(BARE, directory), seconds(OURS, directory)) for _ in range(TRIES)]
+    for index, what in enumerate(("time", "CPU")):
+        bare, ours = (statistics.median(pair[way][index] for pair in taken) for way in (0, 1))
+        print(f"  {what}: import dagster {bare:.2f} s, the code location {ours:.2f} s, ratio {ours / bare:.2f}")
+
+
+if __name__ == "__main__":
+    main()

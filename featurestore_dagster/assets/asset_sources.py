@@ -1,0 +1,126 @@
+"""Rows of other Dagster assets and of Parquet folders, landed like uploads."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, cast
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from featurestore.definitions.project import Project
+from featurestore.definitions.source import AssetSource
+from featurestore.errors import TerminalError
+from featurestore.landing.columns import Door
+from featurestore.landing.pending import Cause
+from featurestore.landing.tables import land_table
+from featurestore.landing.zone import LandingZone
+from featurestore_dagster.names import PLAIN, SOURCES, Keys
+from featurestore_dagster.runs import failure
+
+RETRIES = dg.RetryPolicy(max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One materialization of an asset, or one file of a folder; `upload_id` names it for ever."""
+
+    upload_id: str
+    partition: str | None = None  # of the asset
+    file: Path | None = None
+
+
+class Wanted(dg.Config):
+    """Which arrival is landed; by default the last materialization, or every file that has not landed."""
+
+    partition: str = Field(default="", description="Partition of the asset.")
+
+
+def asset_sources(project: Project) -> list[AssetSource]:
+    return [source for source in project.sources if isinstance(source, AssetSource)]
+
+
+def asset_source_assets(project: Project, keys: Keys = PLAIN) -> list[dg.AssetsDefinition]:
+    """One asset per AssetSource, which lands what its asset or folder has; doing it again lands nothing twice."""
+    return [_asset(source, project, keys) for source in asset_sources(project)]
+
+
+def _asset(source: AssetSource, project: Project, keys: Keys) -> dg.AssetsDefinition:
+    what = f"the Parquet files of {source.path}" if source.path else f"the asset {source.asset_key}"
+
+    @dg.asset(
+        key=keys.source(source.name),
+        deps=[dg.AssetKey.from_user_string(source.asset_key)] if source.asset_key else [],
+        group_name=SOURCES,
+        kinds={"parquet"},
+        description=source.description or f"Lands the rows of {what}, each materialization or file once.",
+        retry_policy=RETRIES,
+    )
+    def land(
+        context: dg.AssetExecutionContext, config: Wanted, landing: dg.ResourceParam[LandingZone]
+    ) -> dg.MaterializeResult:
+        door = Door.of(source, project)
+        arrivals = files(source) if source.path else last_materialization(context.instance, source, config.partition)
+        try:
+            landed = [
+                land_table(landing, door, one.upload_id, _rows(context, source, one))
+                for one in arrivals
+                if landing.open_upload(source.name, one.upload_id).manifest() is None
+            ]
+        except TerminalError as error:  # the same rows would be refused again
+            raise failure(error, Cause.BATCH) from error
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": sum(one.rows for one in landed),
+                "uploads": len(landed),
+                "dead_letters": sum(one.dead_rows for one in landed),
+            }
+        )
+
+    return land
+
+
+def files(source: AssetSource) -> Iterator[Arrival]:
+    """The Parquet files of the folder. A file that is changed is another one; write it elsewhere and rename it."""
+    for path in sorted(Path(source.path).glob("*.parquet")):
+        found = path.stat()
+        yield Arrival(_id(f"{path.name} {found.st_size} {found.st_mtime_ns}"), file=path)
+
+
+def last_materialization(instance: dg.DagsterInstance, source: AssetSource, partition: str = "") -> Iterator[Arrival]:
+    """Of the asset, or of a partition of it; nothing if it never was."""
+    key = dg.AssetKey.from_user_string(source.asset_key)
+    wanted = dg.AssetRecordsFilter(key, asset_partitions=[partition] if partition else None)
+    for record in instance.fetch_materializations(wanted, limit=1).records:
+        yield arrival_of(record)
+
+
+def arrival_of(record: dg.EventLogRecord) -> Arrival:
+    """A materialization, by what is the same in every process and never again: its run and its place in it."""
+    entry = record.event_log_entry
+    return Arrival(_id(f"{entry.run_id} {entry.timestamp} {record.partition_key}"), partition=record.partition_key)
+
+
+def _id(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:32]
+
+
+def _rows(context: dg.AssetExecutionContext, source: AssetSource, arrival: Arrival) -> pa.Table:
+    if arrival.file is not None:
+        return pq.ParquetFile(arrival.file).read()
+    value = context.load_asset_value(
+        dg.AssetKey.from_user_string(source.asset_key), partition_key=arrival.partition or None
+    )
+    if [one.upload_id for one in last_materialization(context.instance, source, arrival.partition or "")] != [
+        arrival.upload_id
+    ]:
+        raise dg.RetryRequested(max_retries=RETRIES.max_retries)  # it was written again meanwhile
+    if not hasattr(value, "__arrow_c_stream__"):
+        raise TerminalError(
+            f"source {source.name!r}: asset {source.asset_key} gives a {type(value).__name__}; give an Arrow table, a "
+            "polars or pandas frame, or write Parquet files and name their folder (path=…)"
+        )
+    return pa.table(cast(Any, value))
