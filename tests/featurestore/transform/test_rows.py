@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import featurestore as fs
@@ -134,6 +134,7 @@ def test_an_expression_that_fails_on_a_row_is_named() -> None:
         apply(view, {"user_id": 1, "action": "click", "amount": None})
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(-10, 100), st.floats(-10, 100), st.integers(0, 200)), max_size=30))
 def test_every_row_is_exactly_one_of_logged_filtered_quarantined(rows: list[tuple[float, float, int]]) -> None:
     view = fs.FeatureView(
