@@ -1,6 +1,6 @@
 """The Kafka daemon, from consume to published batch, against two lower bounds on the same broker and topic.
 
-python -m benchmarks.landing --events 300000
+python -m benchmarks.landing --events 800000
 
 A bare loop consumes and drops (goal: at least a third of its events per second); a plain script decodes, writes Parquet
 and fsyncs without any of the checks (goal: at most 1.5 times its CPU). Each run is a process of its own.
@@ -149,7 +149,7 @@ def measure(way: str, brokers: str, topic: str, events: int) -> Run:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--events", type=int, default=300_000)
+    parser.add_argument("--events", type=int, default=800_000)
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     found: dict[str, list[Run]] = {way: [] for way in WAYS}

@@ -181,7 +181,68 @@ def _shapes() -> dict[str, tuple[bytes, str]]:
     return found
 
 
-BAD: dict[str, tuple[bytes, str]] = {**_times(), **_numbers(), **_texts(), **_shapes()}
+def _optional() -> dict[str, tuple[bytes, str]]:
+    """An optional column may be missing or null; what is there must be right."""
+    wrong = {
+        "note": ("0", "1", "-1.5", "true", "false", "[]", '["x"]', "{}", '{"x": null}', "[null]"),
+        "limit": ('"1"', '""', '"null"', "true", "false", "[]", "[1]", "{}", "1e400", "-1e400", "9007199254740993"),
+    }
+    bare = (
+        "NaN",
+        "-Infinity",
+        "undefined",
+        "None",
+        "NULL",
+        "nil",
+        "Null",
+        "1e",
+        "1e+",
+        "0x1",
+        "1_0",
+        "1.",
+        "-",
+        "\\u0031",
+    )
+    found = {
+        f"{column}: {value}": (with_value(column, value), f"{column}: ") for column in wrong for value in wrong[column]
+    }
+    return found | {f"optional, not JSON: {value}": (with_value("limit", value), "") for value in bare}
+
+
+def _formats() -> dict[str, tuple[bytes, str]]:
+    """What people send by mistake."""
+    return {
+        "XML": (b"<record><user_id>1</user_id></record>", ""),
+        "YAML": (b"user_id: 1\nname: x\n", ""),
+        "CSV": (b"1,x,1.5,true,2026-01-02T03:04:05Z", ""),
+        "form": (b"user_id=1&name=x", ""),
+        "Python": (b"{'user_id': 1, 'name': 'x'}", ""),
+        "MessagePack": (b"\x81\xa7user_id\x01", ""),
+        "CBOR": (b"\xa1\x67user_id\x01", ""),
+        "BSON": (b"\x16\x00\x00\x00\x12user_id\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00", ""),
+        "Confluent's Avro": (b"\x00\x00\x00\x00\x07\x02\x02x", ""),
+        "JSON behind a schema id": (b"\x00\x00\x00\x00\x07" + GOOD, ""),
+        "Parquet": (b"PAR1\x15\x04\x15", ""),
+        "Arrow": (b"ARROW1\x00\x00", ""),
+        "zstd": (b"\x28\xb5\x2f\xfd\x04\x00", ""),
+        "JSON in a JSON text": (b'"{\\"user_id\\": 1}"', ""),
+        "an envelope": (b'{"payload": ' + GOOD + b"}", "missing"),
+        "a change record": (b'{"before": null, "after": ' + GOOD + b', "op": "c"}', "missing"),
+        "a list of values": (b'[1, "x", 1.5, true, "2026-01-02T03:04:05Z"]', ""),
+        "a NUL behind the record": (GOOD + b"\x00", ""),
+        "a record separator before it": (b"\x1e" + GOOD, ""),
+        "closed twice": (GOOD + b"}", ""),
+    }
+
+
+BAD: dict[str, tuple[bytes, str]] = {
+    **_times(),
+    **_numbers(),
+    **_texts(),
+    **_shapes(),
+    **_optional(),
+    **_formats(),
+}
 
 # What looks odd and is right, with the columns that show it.
 ODD: dict[str, tuple[bytes, dict[str, object]]] = {

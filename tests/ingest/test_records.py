@@ -51,6 +51,10 @@ def test_an_odd_record_is_let_in_unchanged(name: str) -> None:
     assert {column: row[column] for column in expected} == expected
 
 
+def test_the_corpus_is_large() -> None:
+    assert len(BAD) >= 200
+
+
 def test_bad_records_do_not_touch_their_neighbours() -> None:
     values = [value for bad, _ in BAD.values() for value in (bad, GOOD)]
 
@@ -211,3 +215,34 @@ def test_names_that_stand_twice_are_never_let_in(members: list[tuple[str, object
 
     if len({name for name, _ in [*base, *members]}) < len(base) + len(members):
         assert decoded.rows.num_rows == 0
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, len(GOOD) - 1), st.sampled_from(["flip", "drop", "insert", "cut"]), st.integers(0, 255)
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_a_changed_record_is_refused_or_says_what_any_other_reader_finds(changes: list[tuple[int, str, int]]) -> None:
+    data = bytearray(GOOD)
+    for place, change, byte in changes:
+        if change == "insert":
+            data[place:place] = bytes([byte])
+        elif place < len(data):
+            data[place : {"flip": place + 1, "drop": place + 1, "cut": len(data)}[change]] = (
+                bytes([data[place] ^ (byte or 1)]) if change == "flip" else b""
+            )
+
+    decoded = decode(bytes(data), GOOD)
+
+    assert decoded.rows.num_rows + len(decoded.rejections) == 2
+    assert decoded.rows["sequence"].to_pylist()[-1] == 101
+    if not decoded.rejections:
+        said, [row, _] = json.loads(bytes(data)), decoded.rows.to_pylist()
+        assert {name: row[name] for name in ("user_id", "name", "amount", "flag")} == {
+            name: said[name] for name in ("user_id", "name", "amount", "flag")
+        }
+        assert row["event_timestamp"].replace(tzinfo=UTC) == datetime.fromisoformat(said["at"])

@@ -40,15 +40,21 @@ _BATCH_FILE = re.compile(r"\d{20}\.parquet")
 
 
 class Zombies:
-    """Daemons of one landing zone, each in a group of its own: all of them read, and land, every partition."""
+    """Daemons of one landing zone, of one group or, by default, each in a group of its own: then all of them read, and
+    land, every partition.
+    """
 
-    def __init__(self, settings: Settings, topic: str, *, count: int, seed: int, variant: str = "") -> None:
+    def __init__(
+        self, settings: Settings, topic: str, *, count: int, seed: int, variant: str = "", group: str = ""
+    ) -> None:
+        self._group = group
         self._command = [sys.executable, "-m", *(["tests.ingest.zombies", variant] if variant else ["ingest", "kafka"])]
         self._env = ENV | {
             TOPIC: topic,
             "FEATURESTORE_PROJECT": "tests.ingest.zombies:PROJECT",
             "FEATURESTORE_DATA_DIR": str(settings.data_dir),
             "FEATURESTORE_KAFKA_BROKERS": settings.kafka.brokers,
+            "FEATURESTORE_KAFKA_CLIENT_SESSION_TIMEOUT_MS": "6000",
             "FEATURESTORE_INGEST_BATCH_AGE_S": "0.2",
             "FEATURESTORE_INGEST_BATCH_ROWS": "2000",
             "FEATURESTORE_INGEST_DISK_RESERVE_BYTES": "0",
@@ -61,7 +67,7 @@ class Zombies:
         self.kills = 0
 
     def _start(self) -> subprocess.Popen[bytes]:
-        env = self._env | {"FEATURESTORE_KAFKA_GROUP": f"zombie-{uuid.uuid4().hex}"}
+        env = self._env | {"FEATURESTORE_KAFKA_GROUP": self._group or f"zombie-{uuid.uuid4().hex}"}
         with (self._logs / "starting").open("wb") as log:
             process = subprocess.Popen(self._command, env=env, stderr=log)
         (self._logs / "starting").rename(self._log_of(process))
@@ -77,6 +83,13 @@ class Zombies:
         self._alive[victim].wait(10)
         self._alive[victim] = self._start()
         self.kills += 1
+
+    def freeze_one(self, for_s: float) -> None:
+        """Stop one of them, whatever it is doing, and let it go on later as if nothing had happened."""
+        victim = self._alive[self._random.randrange(len(self._alive))]
+        victim.send_signal(signal.SIGSTOP)
+        threading.Event().wait(for_s)
+        victim.send_signal(signal.SIGCONT)
 
     def stop(self) -> list[int]:
         """End them as a supervisor does; return their exit codes."""
@@ -98,8 +111,10 @@ class Zombies:
 
 
 @contextmanager
-def zombies(settings: Settings, topic: str, *, count: int, seed: int, variant: str = "") -> Generator[Zombies]:
-    running = Zombies(settings, topic, count=count, seed=seed, variant=variant)
+def zombies(
+    settings: Settings, topic: str, *, count: int, seed: int, variant: str = "", group: str = ""
+) -> Generator[Zombies]:
+    running = Zombies(settings, topic, count=count, seed=seed, variant=variant, group=group)
     try:
         yield running
     finally:
@@ -137,13 +152,13 @@ def landed_files(settings: Settings, source: str = "source_0") -> Iterator[tuple
 
 def audit(settings: Settings, source: str = "source_0") -> Audit:
     """Read every file of every chain."""
-    found, zone = Audit(), LandingZone(open_storage(settings))
+    found, landing = Audit(), LandingZone(open_storage(settings))
     for partition, batch in landed_files(settings, source):
-        for row in zone.read(batch).to_pylist():
+        for row in landing.read(batch).to_pylist():
             place = (partition, row["sequence"])
             found.twice += place in found.rows or place in found.dead
             found.rows[place] = row["n"]
-        for place in ((partition, letter.sequence) for letter in zone.dead_letters_of(batch)):
+        for place in ((partition, letter.sequence) for letter in landing.dead_letters_of(batch)):
             found.twice += place in found.rows or place in found.dead
             found.dead.add(place)
         found.absent += batch.absent_rows
@@ -154,10 +169,13 @@ def audit(settings: Settings, source: str = "source_0") -> Audit:
 def tails(settings: Settings, source: str = "source_0") -> Counter[int]:
     """The end of the last file by partition, from the footers alone."""
     found: Counter[int] = Counter()
-    for chain in (settings.landing_dir / source).glob("gen=*/partition=*"):
-        partition = int(chain.name.removeprefix("partition="))
-        tail = LandingZone(settings.landing_dir).tail(str(chain.relative_to(settings.landing_dir)))
-        found[partition] = max(found[partition], tail.end if tail else 0)
+    storage = open_storage(settings)
+    for generation in storage.directories(source):
+        for partition in storage.directories(f"{source}/{generation}"):
+            chain = f"{source}/{generation}/{partition}"
+            if names := sorted(filter(_BATCH_FILE.fullmatch, storage.names(chain))):
+                number = int(partition.removeprefix("partition="))
+                found[number] = max(found[number], read_batch(storage, f"{chain}/{names[-1]}").end)
     return found
 
 
