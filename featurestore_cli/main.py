@@ -23,6 +23,8 @@ COMMANDS = {
     "doctor": "what is wrong, and what to do",
     "run": "run one process in the foreground",
     "get": "newest values of an entity, with ages and statuses",
+    "explain": "where one value comes from",
+    "follow": "send one record and watch it become a value",
     "sql": "ask the database (read-only)",
     "features": "what is declared",
     "plan": "what the definitions would change",

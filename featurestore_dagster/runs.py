@@ -109,6 +109,15 @@ def failed_runs(instance: dg.DagsterInstance, since: datetime, seen: Collection[
     return found
 
 
+def run_that_applied(instance: dg.DagsterInstance, batch_id: str, at: datetime) -> dg.RunRecord | None:
+    """The run that was given a batch and was at work at a time; None where it has been purged, or took whole hours."""
+    query = dg.RunsFilter(created_after=at - timedelta(seconds=MAX_RUNTIME_S), created_before=at)
+    for record in instance.get_run_records(query, limit=FAILED_RUNS):
+        if batch_id in batches_of(record.dagster_run.run_config):
+            return record
+    return None
+
+
 def failure(error: Exception, cause: Cause) -> dg.Failure:
     """What a step raises so that the sensor knows whose fault it was."""
     return dg.Failure(description=str(error), metadata={CAUSE: cause.value}, allow_retries=False)

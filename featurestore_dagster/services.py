@@ -1,10 +1,13 @@
 """The library's clients, opened for a tick and closed after it."""
 
+import os
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
+
+import dagster as dg
 
 from featurestore.database.client import Database, QueueDatabase
 from featurestore.landing.storage import open_storage
@@ -55,6 +58,14 @@ def connect(settings: Settings) -> Connect:
             yield Services(landing=landing_zone(settings), database=database, online=online, backlog=backlog)
 
     return opened
+
+
+def open_instance(settings: Settings) -> dg.DagsterInstance:
+    """The instance of DAGSTER_HOME, or that which `featurestore up` made. Raises SettingsError where there is none."""
+    home = Path(os.environ.get("DAGSTER_HOME") or settings.dagster_home.absolute())  # noqa: TID251  # Dagster's own
+    if not (home / "dagster.yaml").exists():
+        raise SettingsError(f"there is no Dagster instance at {home}: set DAGSTER_HOME, or start `featurestore up`")
+    return dg.DagsterInstance.from_config(str(home))
 
 
 def landing_zone(settings: Settings) -> LandingZone:

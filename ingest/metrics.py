@@ -1,18 +1,20 @@
 """What both daemons count; see `featurestore.process.metrics` for how it is read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from featurestore.landing.batch import Batch
 
+OUTCOMES = ("landed", "dead_letter", "absent")
 _BATCH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 class IngestMetrics:
     """Counted by batch, never by record; labels are declared names, so their number is bounded."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, sources: Iterable[str] = ()) -> None:
+        """Of the `sources`, everything is 0 before anything happens, so that rates begin with the first."""
         records = Counter(
             "fs_ingest_records", "Records by what became of them.", ["source", "outcome"], registry=registry
         )
@@ -34,6 +36,10 @@ class IngestMetrics:
         self.lag = Gauge(
             "fs_kafka_lag_records", "Records that are not landed yet.", ["topic", "partition"], registry=registry
         )
+        for source in sources:
+            for outcome in OUTCOMES:
+                records.labels(source, outcome)
+            self.fenced.labels(source)
 
     def landed(self, batches: Sequence[Batch], *, took_s: float) -> None:
         """What became visible at once, and how long it took."""

@@ -13,6 +13,10 @@ _SQL = Path(__file__).parent / "sql"
 _NEWS = (_SQL / "ledger_news.sql").read_text()
 _ACCOUNTING = (_SQL / "accounting.sql").read_text()
 _REGISTERED = "SELECT target, registered_at FROM view_versions"
+_ONE = """
+SELECT batch_id, target, commit_seq, rows_in, logged, filtered, quarantined, applied_at FROM applied
+WHERE batch_id = $batch_id AND target = $target
+"""
 _PAGE_ROWS = 100_000
 
 Pair = tuple[str, str]  # (batch_id, target)
@@ -79,6 +83,12 @@ def read_news(database: Database, last: int, page_rows: int) -> tuple[str, list[
     """The database's epoch, and the ledger lines after the commit_seq `last`, in order, at most `page_rows`."""
     news = database.query(_NEWS, {"last": last, "page": page_rows}, into=_News)
     return news[0].epoch, [one.row() for one in news if one.batch_id is not None]
+
+
+def ledger_row(database: Database, batch_id: str, target: str) -> LedgerRow | None:
+    """What became of one batch in one target; None while it is not applied."""
+    rows = database.query(_ONE, {"batch_id": batch_id, "target": target}, into=LedgerRow)
+    return rows[0] if rows else None
 
 
 @dataclass(frozen=True, slots=True)

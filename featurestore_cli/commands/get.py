@@ -30,7 +30,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             views = [view for view in project.feature_views if view.entity == entity]
             return _show_recent(entity, recent_entity_ids(store.database, views, args.limit), as_json=args.json)
         features = _features(store, entity, args.feature)
-        [row] = store.online(_keys(entity, args.id), features)
+        [row] = store.online(keys_of(entity, args.id), features)
     if args.json:
         emit(
             {
@@ -68,7 +68,8 @@ def _features(store: Store, entity: Entity, names: list[str]) -> list[FeatureOf]
     ]
 
 
-def _keys(entity: Entity, text_id: str) -> Keys:
+def keys_of(entity: Entity, text_id: str) -> Keys:
+    """The key columns that an id as people type it stands for."""
     values = [text_id] if len(entity.key_columns) == 1 else text_id.split(",")
     if len(values) != len(entity.key_columns):
         raise TerminalError(f"entity {entity.name!r} is identified by {','.join(entity.key_columns)}; got {text_id!r}")

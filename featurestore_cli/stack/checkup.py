@@ -18,7 +18,7 @@ from featurestore.settings import PREFIX, Settings
 from featurestore_cli.stack import azurite, kafka, redis
 from featurestore_cli.stack.dagster import DEFAULT_PORT as DAGSTER_PORT
 from featurestore_cli.stack.downloads import cache_dir
-from featurestore_cli.stack.plan import DEFAULT_GRPC_PORT
+from featurestore_cli.stack.plan import INGEST_GRPC, SERVER_GRPC, SERVER_HTTP, USUAL_PORTS
 from featurestore_cli.stack.ports import describe_listener, is_free, listener
 from featurestore_cli.stack.provision import BROKERS, CONNECTION_STRING, REDIS_URL, reachable
 from featurestore_cli.stack.runtimes import EXTRA, MissingProgramError, find_java, find_node, find_redis_server
@@ -33,7 +33,9 @@ DEFAULT_PORTS = {
     "Redis": redis.DEFAULT_PORT,
     "Azurite": azurite.DEFAULT_PORT,
     "Dagster": DAGSTER_PORT,
-    "uploads": DEFAULT_GRPC_PORT,
+    "uploads": USUAL_PORTS[INGEST_GRPC],
+    "features over HTTP": USUAL_PORTS[SERVER_HTTP],
+    "features over gRPC": USUAL_PORTS[SERVER_GRPC],
 }
 
 

@@ -18,8 +18,9 @@ from featurestore_cli.stack.service import Program, Say, port_of
 from featurestore_cli.stack.state import Home, PlatformState
 from featurestore_cli.stack.unit import CODE, DATABASE, GENERATOR, INGEST, RUNS, SERVICES, Unit, read_health
 
-GRPC_ADDRESS = "GRPC_ADDRESS"
-DEFAULT_GRPC_PORT = 50051
+# Where our own servers listen, unless it is set: the variable, and the port if it is free.
+INGEST_GRPC, SERVER_HTTP, SERVER_GRPC = "GRPC_ADDRESS", "SERVER_ADDRESS", "SERVER_GRPC_ADDRESS"
+USUAL_PORTS = {INGEST_GRPC: 50051, SERVER_HTTP: 8080, SERVER_GRPC: 50052}
 FED = ("ingest-kafka", "ingest-grpc")  # by the generator
 EXAMPLE_DONE = "example-pushed"  # a file beside Azurite's data
 
@@ -59,8 +60,9 @@ def plan_platform(
     dagster = plan_dagster(
         home.path / "dagster", Path.cwd(), previous_port=before.get("dagster-web", 0), ports=site.ports
     )
-    own_grpc = not site.set_by_user(GRPC_ADDRESS)
-    grpc = _grpc_address(site) if own_grpc else settings.grpc.address
+    chosen = {name: _address(site, name) for name in USUAL_PORTS if not site.set_by_user(name)}
+    grpc = chosen.get(INGEST_GRPC, settings.grpc.address)
+    http = chosen.get(SERVER_HTTP, settings.server.address)
     daemon = partial(_daemon, site.ports, before)
     is_example = settings.project == Settings().project  # the generator makes what this one's sources declare
     feeds = kafka.started and is_example if generator is None else generator
@@ -71,6 +73,7 @@ def plan_platform(
         daemon("database", 9465, run="database", after=("redis",), wave=DATABASE),
         daemon("ingest-kafka", 9466, run="kafka", after=("kafka-topics",), wave=INGEST),
         daemon("ingest-grpc", 9467, run="grpc", after=(), wave=INGEST, address=grpc),
+        daemon("server", 9470, run="server", after=("database",), wave=INGEST, address=http),
         *_dagster(dagster),
         daemon("exporter", 9469, run="exporter", after=("dagster-daemon", "database"), wave=RUNS),
         *([daemon("generator", 9468, run="generator", after=FED, wave=GENERATOR, may_end=True)] if feeds else []),
@@ -85,7 +88,7 @@ def plan_platform(
             **redis.env,
             **kafka.env,
             **azurite.env,
-            **({f"{PREFIX}{GRPC_ADDRESS}": grpc} if own_grpc else {}),
+            **{f"{PREFIX}{name}": address for name, address in chosen.items()},
         },
         env={
             **environ,
@@ -187,5 +190,5 @@ def _ports(state: PlatformState | None) -> dict[str, int]:
     return {one.name: one.metrics_port or port_of(one.address) for one in processes}
 
 
-def _grpc_address(site: Site) -> str:
-    return f"127.0.0.1:{site.ports.take(port_of(site.before(GRPC_ADDRESS)), DEFAULT_GRPC_PORT)}"
+def _address(site: Site, name: str) -> str:
+    return f"127.0.0.1:{site.ports.take(port_of(site.before(name)), USUAL_PORTS[name])}"

@@ -4,12 +4,10 @@ Everything else has /metrics of its own. Runs are too short for that and Dagster
 few seconds at what they left. Scraping reads the last look: a slow database never blocks it.
 """
 
-import os
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from time import monotonic, time
 
 import dagster as dg
@@ -17,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from sqlalchemy.exc import OperationalError
 
 from featurestore.definitions.project import Project, load_project
-from featurestore.errors import SettingsError, TransientError
+from featurestore.errors import TransientError
 from featurestore.process.daemon import Daemon, run_until_signalled
 from featurestore.process.health import Health
 from featurestore.process.metrics import serve
@@ -27,7 +25,7 @@ from featurestore_dagster.exporter.collector import LookCollector
 from featurestore_dagster.exporter.events import EventCounters
 from featurestore_dagster.exporter.looks import PipelineLook, look_at_dagster, look_at_pipeline
 from featurestore_dagster.names import Keys
-from featurestore_dagster.services import Connect, connect
+from featurestore_dagster.services import Connect, connect, open_instance
 
 LOOK_EVERY_S = 10.0
 
@@ -109,21 +107,13 @@ class Exporter:
             self._probes[source, waited_s <= self._settings.dagster.fresh_within_s].inc()
 
 
-def _open_instance(settings: Settings) -> dg.DagsterInstance:
-    """The instance of DAGSTER_HOME, or that which `featurestore up` made."""
-    home = os.environ.get("DAGSTER_HOME") or str(settings.dagster_home.absolute())  # noqa: TID251  # Dagster's own
-    if not (Path(home) / "dagster.yaml").exists():
-        raise SettingsError(f"there is no Dagster instance at {home}: set DAGSTER_HOME, or start `featurestore up`")
-    return dg.DagsterInstance.from_config(home)
-
-
 def main(settings: Settings) -> int:
     """Run until signalled; returns the exit code."""
     health, registry = Health(), CollectorRegistry()
     exporter = Exporter(
         settings,
         load_project(settings.project),
-        open_instance=partial(_open_instance, settings),
+        open_instance=partial(open_instance, settings),
         connect=connect(settings),
         health=health,
         registry=registry,

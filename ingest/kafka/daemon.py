@@ -66,8 +66,8 @@ class KafkaDaemon:
         standing: Callable[[], Standing] = Standing,
     ) -> None:
         self._settings, self._health, self._standing = settings, health, standing
-        self._metrics = IngestMetrics(registry)
         self._sources = _sources_by_topic(settings, project)
+        self._metrics = IngestMetrics(registry, (source.name for source in self._sources.values()))
         self._decoders = {topic: JsonDecoder(Door.of(source, project)) for topic, source in self._sources.items()}
         self._subscribed: set[str] = set()
         self._missing = set(self._sources)  # topics that were not there at the last look
