@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,17 @@ class Platform:
         began = time.monotonic()
         self.said("up", "-d", *options, within_s=UP_WITHIN_S)
         return time.monotonic() - began
+
+    @contextmanager
+    def running(self) -> Generator["Platform"]:
+        """Started, and stopped at the end, whatever is left of it."""
+        try:
+            self.up()
+            yield self
+        finally:
+            self.command("down", within_s=DOWN_WITHIN_S)
+            for process in self.processes():
+                process.kill()
 
     def down(self) -> None:
         self.said("down", within_s=DOWN_WITHIN_S)

@@ -48,27 +48,18 @@ def readme_commands() -> list[str]:
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """Started once for this file; whatever a test leaves running is stopped."""
-    home = tmp_path_factory.mktemp("platform") / "data"
-    started = Platform(
-        home,
-        {
-            "GENERATOR_EVENTS_PER_S": 2000,
-            "GENERATOR_MAX_EVENTS": EVENTS,
-            "GENERATOR_FILE_EVERY_S": 3,
-            "GENERATOR_MAX_FILES": FILES,
-            "GENERATOR_USERS": USERS,
-            "GENERATOR_BAD_SHARE": 0.002,
-            "INGEST_BATCH_AGE_S": 1,
-            "DAGSTER_RUN_INTERVAL_S": 3,
-        },
-    )
-    try:
-        started.up()
+    given = {
+        "GENERATOR_EVENTS_PER_S": 2000,
+        "GENERATOR_MAX_EVENTS": EVENTS,
+        "GENERATOR_FILE_EVERY_S": 3,
+        "GENERATOR_MAX_FILES": FILES,
+        "GENERATOR_USERS": USERS,
+        "GENERATOR_BAD_SHARE": 0.002,
+        "INGEST_BATCH_AGE_S": 1,
+        "DAGSTER_RUN_INTERVAL_S": 3,
+    }
+    with Platform(tmp_path_factory.mktemp("platform") / "data", given).running() as started:
         yield started
-    finally:
-        started.command("down", within_s=90)
-        for process in started.processes():
-            process.kill()
 
 
 def accounted(platform: Platform) -> dict[str, dict[str, int]]:
