@@ -11,12 +11,12 @@ from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.model import Model
 from featurestore.definitions.project import Project
 from featurestore.definitions.query import Query
-from featurestore.definitions.view import FeatureView, View
+from featurestore.definitions.view import View
 from featurestore.offline.snapshot import Progress
 from featurestore.online.reads import OnlineReads, ReadPlanner
 from featurestore.online.redis_store import RedisOnlineStore
 from featurestore.online.store import OnlineStore
-from featurestore.online.values import OnlineValue, Pushed
+from featurestore.online.values import OnlineValue
 from featurestore.settings import Settings
 from featurestore.training.build import Changes, build, changes, quiet, reproduce
 from featurestore.training.pit_plan import KnownAt, plan_reads
@@ -125,10 +125,6 @@ class Store:
         """One vector per row of `keys`, values in the model's index order; what has no value is None."""
         rows = self.online(keys, model.expected_features, now=now)
         return [[row[one.name].value for one in model.expected_features] for row in rows]
-
-    def pushed(self, view: FeatureView) -> Pushed:
-        """Which commits of a view's version are online."""
-        return self._online.pushed(view)
 
     def query(self, sql: str | Query, params: Mapping[str, Value] | None = None, *, into: type[Row]) -> list[Row]:
         """Run read-only SQL, or a declared query, and build `into` from each row: a dataclass, the columns its fields.

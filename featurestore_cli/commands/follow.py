@@ -104,7 +104,7 @@ class _Journey:
         if not features:
             return
         self._wait(
-            lambda: row.commit_seq in self._store.pushed(view) or None,
+            lambda: row.commit_seq in self._store.online_store.pushed(view) or None,
             f"{view.target} is not pushed; the sensor online_lost in Dagster says why",
         )
         [values] = self._store.online(keys, features)
