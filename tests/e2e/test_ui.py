@@ -33,7 +33,7 @@ def page(watched: Platform) -> Iterator[Page]:
     send_events([record], "profiles", address=settings.address, token=settings.token)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        opened = browser.new_page(viewport={"width": 1400, "height": 800}, base_url=state.dagster_url)
+        opened = browser.new_page(viewport={"width": 1600, "height": 1000}, base_url=state.dagster_url)
         opened.set_default_timeout(PATIENCE_MS)
         expect.set_options(timeout=PATIENCE_MS)
         yield opened
