@@ -10,6 +10,7 @@ from typing import Protocol
 import dagster as dg
 
 from featurestore.database.client import Database, QueueDatabase
+from featurestore.errors import SettingsError
 from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone
 from featurestore.models.history import Scan
