@@ -44,6 +44,9 @@ class Keys:
     def models(self, name: str) -> dg.AssetKey:
         return self._key("models", name)
 
+    def trained_on(self, model_id: str) -> dg.AssetKey:
+        return self._key("models", model_id, "trained_on")
+
     def _key(self, *parts: str) -> dg.AssetKey:
         return dg.AssetKey([self.namespace, *parts] if self.namespace else list(parts))
 

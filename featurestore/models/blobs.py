@@ -26,6 +26,7 @@ from featurestore.models.metadata import PRODUCTION, Artifact, MetadataError, Mo
 from featurestore.settings import AzureSettings
 
 MAX_METADATA_BYTES = 4 * 2**20
+AT_ONCE = 4  # parts of a large artifact
 PROMOTION_TRIES = 10  # of taking a number, when others promote the same model at the same time
 
 _VERSION_FILE = re.compile(r"([^/]+)/([^/]+)/metadata\.json")
@@ -182,7 +183,9 @@ class ModelBlobs:
         """The bytes of a blob, if it still has this ETag."""
         with self._container.explained(name):
             blob = self._container.client.get_blob_client(name)
-            stream = blob.download_blob(etag=etag, match_condition=MatchConditions.IfNotModified)
+            stream = blob.download_blob(
+                etag=etag, match_condition=MatchConditions.IfNotModified, max_concurrency=AT_ONCE
+            )
             if limit is not None and stream.size > limit:
                 raise MetadataError(f"{name}: {stream.size} bytes are too much for a metadata file")
             return stream.readall()

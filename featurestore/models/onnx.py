@@ -24,6 +24,7 @@ Matrix = np.ndarray[tuple[int, int], np.dtype[Any]]
 Vector = Sequence[int | float | bool]
 
 _NUMBERS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64}
+_KINDS = {int, float, bool}
 _FLOATS = {"tensor(float)", "tensor(double)"}
 _OUTPUTS = {**_NUMBERS, "tensor(int32)": np.int32, "tensor(bool)": np.bool_}
 
@@ -63,7 +64,7 @@ class Stage:
             given = rows.astype(self.input.dtype, copy=False)
         if self.input.dtype is np.int64 and not np.array_equal(given, rows):
             raise ModelError(f"{self.name} takes whole numbers, and these are not")
-        if given is not rows and not np.array_equal(np.isfinite(given), np.isfinite(rows)):
+        if not np.isfinite(given).all() and not np.array_equal(np.isfinite(given), np.isfinite(rows)):
             raise ModelError(f"{self.name} takes float32, and these numbers are too large for it")
         try:
             found = self.session.run(outputs or [self.output], {self.input.name: given})
@@ -144,9 +145,10 @@ def _matrix(vectors: Sequence[Vector]) -> Matrix:
     width = len(vectors[0])
     rows = np.empty((len(vectors), width), dtype=np.float64)
     for number, vector in enumerate(vectors):
-        if len(vector) != width or not all(isinstance(value, int | float) for value in vector):
+        kinds = set(map(type, vector))
+        if len(vector) != width or not kinds <= _KINDS:
             raise ModelError(f"vector {number}, {list(vector)!r}, is not a row of {width} numbers")
-        if any(isinstance(value, int) and abs(value) > 2**53 for value in vector):
+        if int in kinds and any(isinstance(value, int) and abs(value) > 2**53 for value in vector):
             raise ModelError(f"vector {number}: a whole number above 2^53 has no exact float")
         rows[number] = vector
     return rows

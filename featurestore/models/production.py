@@ -41,7 +41,7 @@ def bring(wanted: Production, scan: Scan, blobs: Downloads, store: ModelStore, p
         return replace(outcome, published=store.withdraw(wanted.model_id, wanted.generation))
     if store.is_whole(wanted.model_id, wanted.generation):
         return outcome
-    version = _find(wanted, scan)
+    version = promoted(wanted, scan)
     if version is None:
         reason = f"the metadata file of version {wanted.version} (ETag {wanted.etag}) is not in the container any more"
         return replace(outcome, refusals=(Refusal("metadata", reason),))
@@ -52,7 +52,8 @@ def bring(wanted: Production, scan: Scan, blobs: Downloads, store: ModelStore, p
     return replace(outcome, published=store.publish(version, artifacts, wanted.generation))
 
 
-def _find(wanted: Production, scan: Scan) -> ModelVersion | None:
+def promoted(wanted: Production, scan: Scan) -> ModelVersion | None:
+    """What the container says of the version that is to be served."""
     for one in scan.versions:
         metadata = one.metadata
         if (metadata.model_id, metadata.version, one.etag) == (wanted.model_id, wanted.version, wanted.etag):

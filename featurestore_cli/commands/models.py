@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     retiring = verbs.add_parser("retire", help="serve this version no more; without another one, nothing")
     for verb in (promoting, rolling, retiring):
         verb.add_argument("model_id")
-        if verb is not rolling:
+        if verb is promoting:
+            verb.add_argument("version", nargs="?", help="without: the one that was pushed last")
+        if verb is retiring:
             verb.add_argument("version")
         verb.add_argument("--wait", type=float, default=0, metavar="S", help="until it is so in Redis, at most S s")
     for verb in (pushing, promoting, rolling, retiring):
@@ -81,10 +83,11 @@ def _push(args: argparse.Namespace, settings: Settings, blobs: ModelBlobs) -> in
 
 
 def _promote(args: argparse.Namespace, settings: Settings, blobs: ModelBlobs) -> int:
-    pushed = _pushed(_history(blobs, args.model_id), args.version)
+    history = _history(blobs, args.model_id)
+    pushed = _pushed(history, args.version or _newest(history))
     artifacts = {one.artifact_type: blobs.download(one) for one in pushed.artifacts}
     _check_servable(pushed, artifacts, settings)
-    return _say_so(args, settings, blobs, args.version)
+    return _say_so(args, settings, blobs, pushed.version)
 
 
 def _rollback(args: argparse.Namespace, settings: Settings, blobs: ModelBlobs) -> int:
@@ -165,8 +168,7 @@ def _listed(model_id: str, history: Sequence[ModelVersion], store: ModelStore) -
 
 def _show(args: argparse.Namespace, settings: Settings, blobs: ModelBlobs) -> int:
     history = _history(blobs, args.model_id)
-    newest = [one.version for one in history if not one.promotion][-1]
-    version = _pushed(history, args.version or (in_production(history) or [newest])[-1])
+    version = _pushed(history, args.version or (in_production(history) or [_newest(history)])[-1])
     with closing(_store(settings)) as store:
         served = _served(store, args.model_id)
     words = [one for one in history if one.version == version.version]
@@ -221,6 +223,10 @@ def _history(blobs: ModelBlobs, model_id: str) -> list[ModelVersion]:
     if not found:
         raise TerminalError(f"there is no model {model_id!r} in {blobs.address}; `featurestore models list` names all")
     return found
+
+
+def _newest(history: Sequence[ModelVersion]) -> str:
+    return [one.version for one in history if not one.promotion][-1]
 
 
 def _pushed(history: Sequence[ModelVersion], version: str) -> ModelVersion:

@@ -1,6 +1,6 @@
 """Changes in the container of models → publication."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -10,29 +10,55 @@ import msgspec
 
 from featurestore.errors import FeatureStoreError
 from featurestore.landing.zone import utc_now
-from featurestore.models import history
-from featurestore.models.history import BlobVersion, Scan
-from featurestore.models.metadata import ModelVersion
+from featurestore.models.history import BlobVersion, Scan, in_production
 from featurestore.models.publish import ModelStore
 from featurestore_dagster.names import PLAIN, Keys
+from featurestore_dagster.partitions import model_partitions
 from featurestore_dagster.runs import LIVE
 from featurestore_dagster.services import Blobs
 
 JOB = "publish_models"
-STATE_TAG = "featurestore/models"  # the container's state that a run is to publish
+STATE_TAG = "featurestore/models"  # <model id> <state>: what a run is to publish
 FIRST_PAUSE = timedelta(minutes=1)
 LONGEST_PAUSE = timedelta(hours=1)
 SHOWN = 16  # characters of a state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cursor:
-    """What was requested last, and how often in vain."""
+class Progress:
+    """What was requested last for a model, and how often in vain."""
 
     state: str = ""
     tries: int = 0
     requested: datetime = datetime(1970, 1, 1, tzinfo=UTC)
     succeeded: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A model in the container."""
+
+    model_id: str
+    history: Sequence[BlobVersion]
+    state: str  # changes when a metadata file does
+
+    @property
+    def production(self) -> str | None:
+        """The version that is to be served, '' if all were retired, None if none was ever promoted."""
+        words = [one.metadata for one in self.history]
+        if not any(one.promotion for one in words):
+            return None
+        return (in_production(words) or [""])[-1]
+
+    def observed(self, keys: Keys) -> dg.AssetObservation:
+        """Its blobs, by ETag and digest."""
+        last = self.history[-1] if self.history else None
+        metadata: dict[str, str | int] = {"files": len(self.history), "production": self.production or "none"}
+        if last is not None:
+            metadata |= {"last_file": last.location, "etag": last.etag}
+            metadata |= {one.azure_location: f"sha256 {one.sha256}" for one in last.metadata.artifacts}
+        tags = {"dagster/data_version": self.state}
+        return dg.AssetObservation(keys.models("blobs"), partition=self.model_id, metadata=metadata, tags=tags)
 
 
 def sensor(
@@ -42,8 +68,9 @@ def sensor(
     *,
     clock: Callable[[], datetime] = utc_now,
 ) -> dg.SensorDefinition:
-    """Requests a publication when a metadata file appears or changes, and while Redis serves another version than the
-    one in production: after a failed run, an emptied Redis, or a refusal, which is looked at again within the hour."""
+    """Requests a publication of a model when a metadata file of it appears or changes, and while Redis serves another
+    version than the one in production: after a failed run, an emptied Redis, or a refusal, which is looked at again
+    within the hour."""
     opened: list[Blobs] = []  # kept between ticks: it knows the files that it has read
 
     @dg.sensor(
@@ -59,84 +86,112 @@ def sensor(
         try:
             if not opened:
                 opened.append(open_blobs())
-            scan = opened[0].scan()
+            seen = models_of(opened[0].scan())
             served = open_models()
             try:
-                missing = not_served(scan, served)
+                wrong = {one.model_id for one in seen if _is_not_served(one, served)}
             finally:
                 served.close()
         except FeatureStoreError as error:
             return dg.SkipReason(str(error))
-        return _decide(context, state_of(scan), missing, clock())
+        return _decide(context, seen, wrong, keys, clock())
 
     return models
 
 
-def state_of(scan: Scan) -> str:
-    """Changes when a metadata file does."""
-    files = sorted([f"{one.location} {one.etag}" for one in scan.versions] + [one.location for one in scan.unusable])
-    return sha256("\n".join(files).encode()).hexdigest()[:SHOWN] if files else ""
+def models_of(scan: Scan) -> list[Seen]:
+    """Each model of the container, with its usable files in the order they count."""
+    histories: dict[str, list[BlobVersion]] = {}
+    files: dict[str, list[str]] = {}
+    for one in scan.versions:
+        histories.setdefault(one.metadata.model_id, []).append(one)
+        files.setdefault(one.metadata.model_id, []).append(f"{one.location} {one.etag}")
+    for one in scan.unusable:
+        files.setdefault(one.location.partition("/")[0], []).append(one.location)
+    return [
+        Seen(model_id=model_id, history=histories.get(model_id, []), state=_digest(files[model_id]))
+        for model_id in sorted(files)
+    ]
 
 
-def in_production(versions: Sequence[BlobVersion]) -> dict[str, str]:
-    """The version of each promoted model that is to be served, '' if all were retired."""
-    histories: dict[str, list[ModelVersion]] = {}
-    for one in versions:
-        histories.setdefault(one.metadata.model_id, []).append(one.metadata)
-    promoted = {model_id: words for model_id, words in histories.items() if any(one.promotion for one in words)}
-    return {model_id: (history.in_production(words) or [""])[-1] for model_id, words in sorted(promoted.items())}
+def _digest(files: Sequence[str]) -> str:
+    return sha256("\n".join(sorted(files)).encode()).hexdigest()[:SHOWN]
 
 
-def not_served(scan: Scan, models: ModelStore) -> list[str]:
-    """The models of which Redis serves another version than the one in production."""
-    missing: list[str] = []
-    for model_id, version in in_production(scan.versions).items():
-        manifest = models.manifest(model_id)
-        if (manifest.version if manifest else "") != version:
-            missing.append(model_id)
-    return missing
+def _is_not_served(model: Seen, served: ModelStore) -> bool:
+    if model.production is None:
+        return False
+    manifest = served.manifest(model.model_id)
+    return (manifest.version if manifest else "") != model.production
 
 
 def _decide(
-    context: dg.SensorEvaluationContext, state: str, missing: Sequence[str], now: datetime
-) -> dg.SensorResult | dg.SkipReason:
-    cursor = _read(context.cursor)
-    if state != cursor.state:
-        cursor = Cursor(state=state)
-    if cursor.tries and not cursor.succeeded:
-        cursor = replace(cursor, succeeded=_has_succeeded(context.instance, state))
-    if (cursor.succeeded or not state) and not missing:
-        return _skip(replace(cursor, tries=0), "Redis serves what is in production")
-    if now - cursor.requested < _pause(cursor.tries):
-        return _skip(cursor, f"waiting to try again: {', '.join(missing) or state}")
-    if _is_live(context.instance):
-        return _skip(cursor, "a publication is running")
-    cursor = replace(cursor, tries=cursor.tries + 1, requested=now)
-    request = dg.RunRequest(tags={STATE_TAG: state, "dagster/max_runtime": "1800"})
-    return dg.SensorResult(run_requests=[request], cursor=msgspec.json.encode(cursor).decode())
+    context: dg.SensorEvaluationContext, seen: Sequence[Seen], wrong: Collection[str], keys: Keys, now: datetime
+) -> dg.SensorResult:
+    before = _read(context.cursor)
+    live = _live_tags(context.instance)
+    after: dict[str, Progress] = {}
+    requested: list[Seen] = []
+    changed: list[Seen] = []
+    waiting: list[str] = []
+    for model in seen:
+        known = before.get(model.model_id, Progress())
+        if known.state != model.state:
+            changed.append(model)
+            known = Progress(state=model.state)
+        tag = f"{model.model_id} {model.state}"
+        if known.tries and not known.succeeded:
+            known = replace(known, succeeded=_has_succeeded(context.instance, tag))
+        if known.succeeded and model.model_id not in wrong:
+            known = replace(known, tries=0)
+        elif now - known.requested < _pause(known.tries) or any(one.startswith(f"{model.model_id} ") for one in live):
+            waiting.append(model.model_id)
+        else:
+            known = replace(known, tries=known.tries + 1, requested=now)
+            requested.append(model)
+        after[model.model_id] = known
+    return dg.SensorResult(
+        run_requests=[_request(model) for model in requested],
+        skip_reason=None if requested else _said(waiting),
+        cursor=msgspec.json.encode(after).decode(),
+        dynamic_partitions_requests=_additions(requested, keys),
+        asset_events=[model.observed(keys) for model in changed],
+    )
 
 
-def _has_succeeded(instance: dg.DagsterInstance, state: str) -> bool:
+def _request(model: Seen) -> dg.RunRequest:
+    tags = {STATE_TAG: f"{model.model_id} {model.state}", "dagster/max_runtime": "1800"}
+    return dg.RunRequest(partition_key=model.model_id, tags=tags)
+
+
+def _additions(requested: Sequence[Seen], keys: Keys) -> list[dg.AddDynamicPartitionsRequest]:
+    ids = [model.model_id for model in requested]
+    return [model_partitions(keys).build_add_request(ids)] if ids else []
+
+
+def _said(waiting: Sequence[str]) -> str:
+    if waiting:
+        return f"a publication is running, or waits to be tried again: {', '.join(waiting)}"
+    return "Redis serves what is in production"
+
+
+def _has_succeeded(instance: dg.DagsterInstance, tag: str) -> bool:
     """Whether a run of this state came to its end; asked only until one has, because tags are slow to look for."""
-    done = dg.RunsFilter(tags={STATE_TAG: state}, statuses=[dg.DagsterRunStatus.SUCCESS])
+    done = dg.RunsFilter(tags={STATE_TAG: tag}, statuses=[dg.DagsterRunStatus.SUCCESS])
     return bool(instance.get_run_records(done, limit=1))
 
 
-def _is_live(instance: dg.DagsterInstance) -> bool:
+def _live_tags(instance: dg.DagsterInstance) -> set[str]:
     live = instance.get_run_records(dg.RunsFilter(statuses=list(LIVE)))
-    return any(STATE_TAG in record.dagster_run.tags for record in live)
+    return {record.dagster_run.tags.get(STATE_TAG, "") for record in live}
 
 
 def _pause(tries: int) -> timedelta:
     return min(FIRST_PAUSE * 2 ** min(tries - 1, 10), LONGEST_PAUSE) if tries else timedelta(0)
 
 
-def _skip(cursor: Cursor, reason: str) -> dg.SensorResult:
-    return dg.SensorResult(skip_reason=reason, cursor=msgspec.json.encode(cursor).decode())
-
-
-def _read(cursor: str | None) -> Cursor:
+def _read(cursor: str | None) -> dict[str, Progress]:
     try:
-        return msgspec.json.decode(cursor or "", type=Cursor)
+        return msgspec.json.decode(cursor or "", type=dict[str, Progress])
     except msgspec.MsgspecError:
-        return Cursor()
+        return {}

@@ -159,3 +159,25 @@ def test_a_publisher_that_stops_in_the_middle_leaves_the_old_version(redis_url: 
             good.close()
             cut.close()
     assert outcomes == {1, 3}
+
+
+def test_a_redis_flushed_in_the_middle_of_a_publication_has_the_model_whole_after_it(
+    redis_url: str, client: redis.Redis
+) -> None:
+    data, dice, flushed = artifacts(3), random.Random(2), list[bool]()
+
+    def flush() -> bool:
+        flushed.append(client.flushall())
+        return False
+
+    with way_to(redis_url) as way:
+        store, disturbed = ModelStore(redis_url), ModelStore(way.url)
+        for _ in range(40):
+            way.after(dice.randint(1, 12_000), flush)
+            assert disturbed.publish(opaque("m", "3", data), data, 3)
+            found = store.read_model("m")
+            assert found is not None
+            assert generations(dict(found.artifacts)) == {3}
+        store.close()
+        disturbed.close()
+    assert len(flushed) > 10
