@@ -34,6 +34,9 @@ class Progress:
     succeeded: bool = False
 
 
+NOTHING = Progress()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """A model in the container."""
@@ -41,6 +44,11 @@ class Seen:
     model_id: str
     history: Sequence[BlobVersion]
     state: str  # changes when a metadata file does
+
+    @property
+    def tag(self) -> str:
+        """What a run that publishes this state carries."""
+        return f"{self.model_id} {self.state}"
 
     @property
     def production(self) -> str | None:
@@ -128,39 +136,41 @@ def _is_not_served(model: Seen, served: ModelStore) -> bool:
 def _decide(
     context: dg.SensorEvaluationContext, seen: Sequence[Seen], wrong: Collection[str], keys: Keys, now: datetime
 ) -> dg.SensorResult:
-    before = _read(context.cursor)
-    live = _live_tags(context.instance)
-    after: dict[str, Progress] = {}
-    requested: list[Seen] = []
-    changed: list[Seen] = []
-    waiting: list[str] = []
-    for model in seen:
-        known = before.get(model.model_id, Progress())
-        if known.state != model.state:
-            changed.append(model)
-            known = Progress(state=model.state)
-        tag = f"{model.model_id} {model.state}"
-        if known.tries and not known.succeeded:
-            known = replace(known, succeeded=_has_succeeded(context.instance, tag))
-        if known.succeeded and model.model_id not in wrong:
-            known = replace(known, tries=0)
-        elif now - known.requested < _pause(known.tries) or any(one.startswith(f"{model.model_id} ") for one in live):
-            waiting.append(model.model_id)
-        else:
-            known = replace(known, tries=known.tries + 1, requested=now)
-            requested.append(model)
-        after[model.model_id] = known
+    before, live = _read(context.cursor), _live(context.instance)
+    known = {model.model_id: _known(before.get(model.model_id), model, context.instance) for model in seen}
+    due = [model for model in seen if not known[model.model_id].succeeded or model.model_id in wrong]
+    requested = [model for model in due if model.model_id not in live and _may_try(known[model.model_id], now)]
+    after = {model.model_id: replace(known[model.model_id], tries=0) for model in seen} | {
+        model.model_id: known[model.model_id] for model in due
+    }
+    for model in requested:
+        after[model.model_id] = replace(after[model.model_id], tries=after[model.model_id].tries + 1, requested=now)
     return dg.SensorResult(
         run_requests=[_request(model) for model in requested],
-        skip_reason=None if requested else _said(waiting),
+        skip_reason=None if requested else _said(due),
         cursor=msgspec.json.encode(after).decode(),
         dynamic_partitions_requests=_additions(requested, keys),
-        asset_events=[model.observed(keys) for model in changed],
+        asset_events=[
+            model.observed(keys) for model in seen if model.state != before.get(model.model_id, NOTHING).state
+        ],
     )
 
 
+def _known(before: Progress | None, model: Seen, instance: dg.DagsterInstance) -> Progress:
+    """What came of the requests for this state of the model."""
+    if before is None or before.state != model.state:
+        return Progress(state=model.state)
+    if before.tries and not before.succeeded:
+        return replace(before, succeeded=_has_succeeded(instance, model))
+    return before
+
+
+def _may_try(known: Progress, now: datetime) -> bool:
+    return now - known.requested >= _pause(known.tries)
+
+
 def _request(model: Seen) -> dg.RunRequest:
-    tags = {STATE_TAG: f"{model.model_id} {model.state}", "dagster/max_runtime": "1800"}
+    tags = {STATE_TAG: model.tag, "dagster/max_runtime": "1800"}
     return dg.RunRequest(partition_key=model.model_id, tags=tags)
 
 
@@ -169,21 +179,23 @@ def _additions(requested: Sequence[Seen], keys: Keys) -> list[dg.AddDynamicParti
     return [model_partitions(keys).build_add_request(ids)] if ids else []
 
 
-def _said(waiting: Sequence[str]) -> str:
-    if waiting:
-        return f"a publication is running, or waits to be tried again: {', '.join(waiting)}"
+def _said(due: Sequence[Seen]) -> str:
+    if due:
+        names = ", ".join(model.model_id for model in due)
+        return f"a publication is running, or waits to be tried again: {names}"
     return "Redis serves what is in production"
 
 
-def _has_succeeded(instance: dg.DagsterInstance, tag: str) -> bool:
+def _has_succeeded(instance: dg.DagsterInstance, model: Seen) -> bool:
     """Whether a run of this state came to its end; asked only until one has, because tags are slow to look for."""
-    done = dg.RunsFilter(tags={STATE_TAG: tag}, statuses=[dg.DagsterRunStatus.SUCCESS])
+    done = dg.RunsFilter(tags={STATE_TAG: model.tag}, statuses=[dg.DagsterRunStatus.SUCCESS])
     return bool(instance.get_run_records(done, limit=1))
 
 
-def _live_tags(instance: dg.DagsterInstance) -> set[str]:
+def _live(instance: dg.DagsterInstance) -> set[str]:
+    """The models that a live run publishes."""
     live = instance.get_run_records(dg.RunsFilter(statuses=list(LIVE)))
-    return {record.dagster_run.tags.get(STATE_TAG, "") for record in live}
+    return {record.dagster_run.tags.get(STATE_TAG, "").partition(" ")[0] for record in live}
 
 
 def _pause(tries: int) -> timedelta:
