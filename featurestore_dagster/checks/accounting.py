@@ -1,18 +1,18 @@
 """Every landed row is, for each view of its source, logged, filtered or quarantined, exactly once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import dagster as dg
 
 from featurestore.definitions.project import Project
 from featurestore.definitions.view import FeatureView
+from featurestore.offline.tables import log_relation
 from featurestore_dagster.checks.scope import Check, Finding, Scope, definitions_of, versions_by_name
 from featurestore_dagster.names import PLAIN, Keys
 
-_LOGGED = """
-SELECT count(*) AS rows FROM log."{table}"
-WHERE created_at >= make_timestamp($since) AND commit_seq <= $last
-"""
+_SINCE = "created_at >= make_timestamp($since) AND commit_seq <= $last"
+_OF_BATCHES = "commit_seq IN (SELECT unnest($commits))"  # where rows bring their own created_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,12 @@ def examine(view: FeatureView, scope: Scope) -> Finding:
     """Compare footers with the ledger, batch by batch, and the ledger with the log, as a whole."""
     wrong: list[str] = []
     landed = logged = filtered = quarantined = 0
+    commits: list[int] = []
     for batch in scope.batches(view):
         row = scope.ledger.rows.get((batch.batch_id, view.target))
         if row is None:
             continue  # `completeness` watches these
+        commits.append(row.commit_seq)
         landed, logged = landed + batch.rows, logged + row.logged
         filtered, quarantined = filtered + row.filtered, quarantined + row.quarantined
         if not batch.rows == row.rows_in == row.logged + row.filtered + row.quarantined:
@@ -53,18 +55,21 @@ def examine(view: FeatureView, scope: Scope) -> Finding:
                 f"{batch.batch_id} landed with {batch.rows} rows; the ledger says {row.rows_in} = "
                 f"{row.logged} logged + {row.filtered} filtered + {row.quarantined} quarantined"
             )
-    in_log = _rows_in_log(view, scope)
+    in_log = _rows_in_log(view, scope, commits)
     if in_log != logged:
         wrong.append(f"the log has {in_log} rows since {scope.since:%Y-%m-%d %H:%M}, the ledger {logged}")
     counts = {"landed": landed, "logged": logged, "filtered": filtered, "quarantined": quarantined}
     return Finding(tuple(wrong[:5]), counts)
 
 
-def _rows_in_log(view: FeatureView, scope: Scope) -> int:
+def _rows_in_log(view: FeatureView, scope: Scope, commits: Sequence[int]) -> int:
     lines = scope.ledger.lines(view.target)
     if not lines:
         return 0
-    sql = _LOGGED.format(table=f"{view.name}_v{view.version}")
-    params = {"since": scope.since_micros, "last": lines[-1].commit_seq}
+    if view.source.created_at:
+        which, params = _OF_BATCHES, {"commits": list(commits)}
+    else:
+        which, params = _SINCE, {"since": scope.since_micros, "last": lines[-1].commit_seq}
+    sql = f"SELECT count(*) AS rows FROM {log_relation(view)} WHERE {which}"
     [logged] = scope.database.query(sql, params, into=_Logged)
     return logged.rows

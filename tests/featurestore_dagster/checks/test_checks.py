@@ -6,7 +6,10 @@ from datetime import timedelta
 import dagster as dg
 import pytest
 
+from featurestore.definitions.feature import Feature
 from featurestore.definitions.project import Project
+from featurestore.definitions.source import UploadSource
+from featurestore.definitions.view import FeatureView
 from featurestore.online.memory import MemoryOnlineStore
 from featurestore_dagster.assets.features import feature_assets
 from featurestore_dagster.assets.raw import raw_assets, source_specs
@@ -17,7 +20,7 @@ from featurestore_dagster.checks.parity import parity, parity_checks
 from featurestore_dagster.checks.scope import Check, Scope
 from featurestore_dagster.sensors import checks
 from featurestore_dagster.testing import land
-from tests.featurestore_dagster.platform import CLICKS, PROJECT, Platform
+from tests.featurestore_dagster.platform import CLICKS, PROJECT, USER, Platform
 
 [ACCOUNTING], [COMPLETENESS] = accounting_checks(PROJECT), completeness_checks(PROJECT)
 [FUTURE_ROWS], [PARITY] = future_rows_checks(PROJECT), parity_checks(PROJECT)
@@ -26,7 +29,7 @@ ALL = [ACCOUNTING, COMPLETENESS, FUTURE_ROWS, PARITY]
 
 def look(platform: Platform, check: Check) -> dg.AssetCheckResult:
     with platform.connect() as services:
-        scope = Scope.of(PROJECT, services.landing, services.database, services.online, services.backlog)
+        scope = Scope.of(platform.project, services.landing, services.database, services.online, services.backlog)
         return check.result(scope)
 
 
@@ -50,16 +53,31 @@ def test_a_sound_platform_is_green(platform: Platform, check: Check) -> None:
 def test_accounting_sees_a_lost_row(platform: Platform) -> None:
     platform.land("a", "b", "c")
     platform.settle()
-    spoil(platform, "DELETE FROM log.last_click_v1 WHERE entity_id = '1'")
+    spoil(platform, "DELETE FROM hot.last_click_v1 WHERE entity_id = '1'")
     result = look(platform, ACCOUNTING)
     assert not result.passed
     assert "the log has 2 rows" in (result.description or "")
 
 
+def test_accounting_of_rows_that_bring_their_own_created_at(platform: Platform) -> None:
+    columns = {"user_id": int, "plan": str}
+    source = UploadSource("imported", timestamp="at", created_at="loaded_at", schema=columns)
+    view = FeatureView("plan", USER, source, [Feature("plan", str)])
+    platform.use(Project((view,)))
+    [check] = accounting_checks(platform.project)
+    long_ago = platform.now - timedelta(days=40)
+    record = {"user_id": 1, "plan": "basic", "at": long_ago, "loaded_at": long_ago}
+    land(platform.resources, source, [record, {**record, "user_id": 2}], created_at=platform.now)
+    platform.settle()
+    assert look(platform, check).passed
+    spoil(platform, "DELETE FROM hot.plan_v1 WHERE entity_id = '1'")
+    assert not look(platform, check).passed
+
+
 def test_accounting_sees_a_row_written_twice(platform: Platform) -> None:
     platform.land("a", "b", "c")
     platform.settle()
-    spoil(platform, "INSERT INTO log.last_click_v1 SELECT * FROM log.last_click_v1 WHERE entity_id = '1'")
+    spoil(platform, "INSERT INTO hot.last_click_v1 SELECT * FROM hot.last_click_v1 WHERE entity_id = '1'")
     assert not look(platform, ACCOUNTING).passed
 
 
@@ -105,7 +123,7 @@ def test_parity_sees_an_online_value_that_is_not_the_logs(platform: Platform) ->
     assert "2 of 2 entities differ" in (result.description or "")
     platform.settle()
     assert look(platform, PARITY).passed
-    spoil(platform, "UPDATE log.last_click_v1 SET page = 'other' WHERE entity_id = '0'")
+    spoil(platform, "UPDATE hot.last_click_v1 SET page = 'other' WHERE entity_id = '0'")
     assert "e.g. 0" in (look(platform, PARITY).description or "")
 
 
@@ -113,7 +131,7 @@ def test_parity_sees_a_window_that_is_not_the_logs(platform: Platform) -> None:
     platform.land("a", "b")
     platform.settle()
     assert look(platform, PARITY).passed
-    spoil(platform, "UPDATE log.last_click_v1 SET clicks = NULL WHERE entity_id = '1'")
+    spoil(platform, "UPDATE hot.last_click_v1 SET clicks = NULL WHERE entity_id = '1'")
     assert "1 of 2 entities differ, e.g. 1" in (look(platform, PARITY).description or "")
 
 
@@ -156,7 +174,7 @@ def test_the_sensor_evaluates_them_while_data_arrives(platform: Platform, instan
     cursor = None  # as after ten minutes
     assert tick() == {check.name: True for check in ALL}
     assert tick() == {}
-    spoil(platform, "DELETE FROM log.last_click_v1")
+    spoil(platform, "DELETE FROM hot.last_click_v1")
     cursor = None
     assert tick()["accounting"] is False
     assert tick()["accounting"] is False  # what is red is looked at again, though nothing lands
@@ -168,7 +186,7 @@ def test_a_check_looks_at_every_version(platform: Platform) -> None:
     platform.use(Project((view, second)))
     platform.land("a")
     platform.settle()
-    spoil(platform, "DELETE FROM log.last_click_v2")
+    spoil(platform, "DELETE FROM hot.last_click_v2")
     [check] = accounting_checks(platform.project)
     with platform.connect() as services:
         scope = Scope.of(platform.project, services.landing, services.database, services.online, services.backlog)
