@@ -85,7 +85,6 @@ def test_a_backfill_is_started_by_clicking_and_changes_nothing(page: Page, watch
     partitions.fill(f"[{earlier}...{hour}]")
     partitions.press("Enter")
     dialog.get_by_text("2 partitions").first.wait_for()
-    keep(page, "backfill")
     dialog.get_by_role("button", name="Launch backfill").click()
     wait_until(lambda: statuses(watched) == [BulkActionStatus.COMPLETED_SUCCESS], 150, "the backfill ends", watched)
     assert before <= ledger(watched)
