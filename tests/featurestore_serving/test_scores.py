@@ -8,7 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
+import tritonclient.http as triton
 
 import featurestore as fs
 from featurestore.models.publish import ModelStore
@@ -155,6 +157,7 @@ def test_a_model_is_scored_from_its_publication_to_its_withdrawal(server: Runnin
 def test_no_request_fails_and_no_model_is_mixed_while_versions_are_swapped(server: Running, store: ModelStore) -> None:
     """Version v scores v: from its number and its artifact, so that a mix would show."""
     replies: list[tuple[int, str, float]] = []
+    inferred: list[tuple[str, float]] = []
     done = threading.Event()
 
     def ask_on() -> None:
@@ -163,7 +166,17 @@ def test_no_request_fails_and_no_model_is_mixed_while_versions_are_swapped(serve
             version = reply.get("version", "")
             replies.extend((status, version, row["score"]) for row in reply.get("rows", [{"score": -1}]))
 
-    threads = [threading.Thread(target=ask_on) for _ in range(3)]
+    def infer_on() -> None:
+        """By tensors: the Open Inference Protocol's client."""
+        tensor = triton.InferInput("inputs", [1, 2], "FP32")
+        tensor.set_data_from_numpy(np.ones((1, 2), np.float32))
+        with triton.InferenceServerClient(f"127.0.0.1:{server.port}") as client:
+            while not done.is_set():
+                found = client.infer("plain", [tensor])
+                version = found.get_response()["model_version"]
+                inferred.append((version, float(found.as_numpy("score").item())))
+
+    threads = [threading.Thread(target=one) for one in (ask_on, ask_on, infer_on)]
     store.publish(*scoring(PLAIN, "100", linear(0, 0, intercept=100)), 100)
     eventually(lambda: scores(server, "plain", 4) == [100.0])
     for thread in threads:
@@ -177,6 +190,9 @@ def test_no_request_fails_and_no_model_is_mixed_while_versions_are_swapped(serve
     assert {status for status, _, _ in replies} == {200}
     assert all(float(version) == found for _, version, found in replies)
     assert len({version for _, version, _ in replies}) > 3
+    assert all(float(version) == found for version, found in inferred)
+    assert inferred[-1][0] == "112"  # it was answered to the end
+    assert len({version for version, _ in inferred}) > 3
 
 
 def test_a_model_that_cannot_be_read_or_loaded_leaves_the_loaded_one(
