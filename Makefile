@@ -17,8 +17,8 @@ down:  ## stop what `featurestore up -d` started
 	@$(BIN)/featurestore down
 
 test: setup  ## set up and run every test
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not e2e"
-	@$(BIN)/python -m pytest -m e2e
+	@$(BIN)/python -m pytest -n 4 --dist loadfile -m "not alone"
+	@$(BIN)/python -m pytest -m alone
 
 soak: setup  ## hours of faults: SOAK_S=3600 make soak
 	@$(BIN)/python -m pytest --soak --timeout 0

@@ -125,7 +125,7 @@ def test_offsets_are_committed_after_the_rows_are_durable(
             topic.send_numbers(100, start)
             service.until(lambda start=start: rows_in(settings) > start)
 
-            [one] = list(service.service._assignment)
+            [one] = list(service.service.assignment)
             [position] = service.service._consumer.committed([one.at()], timeout=10)
             zone = LandingZone(durable.restore(settings.data_dir, tmp_path / f"left-{start}") / "landing")
             tail = zone.tail(one.chain)

@@ -48,7 +48,7 @@ def test_the_header_is_plain_json() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "reason"),
     [
-        (b"kind", b"sql", "kind 'sql' is not one of append, schema"),
+        (b"kind", b"sql", "kind 'sql' is not one of append, features, schema"),
         (b"kind", b"\xff", "kind"),
         (b"header", b"{", "header"),
         (b"header", b"{}", "header: Object missing required field `job_id`"),

@@ -86,7 +86,9 @@ PROCESS = textwrap.dedent("""
         def start(self): print("started", flush=True)
         def step(self):
             if "fail" in sys.argv: raise TerminalError("it cannot work")
-            if "hang" in sys.argv: threading.Event().wait(60)
+            if "hang" in sys.argv:
+                print("hanging", flush=True)
+                threading.Event().wait(60)
             threading.Event().wait(0.01)
             return True
         def drain(self): print("drained", flush=True)
@@ -124,6 +126,8 @@ def test_the_second_signal_leaves_at_once() -> None:
 
 def test_a_drain_that_takes_too_long_is_left() -> None:
     process = started("hang", "bounded")
+    assert process.stdout
+    assert process.stdout.readline() == "hanging\n"
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=40)
     assert (process.returncode, out) == (1, "")
