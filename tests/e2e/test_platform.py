@@ -22,7 +22,6 @@ from featurestore.landing.zone import LandingZone
 from featurestore.online.redis_store import RedisOnlineStore
 from featurestore.settings import GeneratorSettings
 from featurestore.store import Store, connect
-from featurestore_cli.stack.ports import Ports
 from featurestore_dagster.features.project import PROJECT
 from featurestore_dagster.features.user import CREDIT_PROFILE, USER_ACTIVITY
 from ingest.client import upload
@@ -206,33 +205,17 @@ def test_5_the_model_is_published(platform: Platform) -> None:
     assert "credit_risk_v1" in platform.said("models", "list")
 
 
-def test_5_the_tour_of_the_models_works_as_its_page_says(platform: Platform, tmp_path: Path) -> None:
+def test_5_the_tour_of_the_models_works_as_its_page_says(platform: Platform) -> None:
     """docs/models.md, from labels to a served score; the last command rolls back, to the version that `up` brought."""
     [tour] = re.findall(r"```sh\n(.*?)```", (TREE / "docs" / "models.md").read_text(), re.DOTALL)
-    address = f"127.0.0.1:{Ports().take()}"
-    server = {"FEATURESTORE_SERVER_ADDRESS": address, "FEATURESTORE_SERVER_GRPC_ADDRESS": ""}
-    env = {**platform.env, **server, "PYTHONWARNINGS": "ignore"}  # those of the libraries of the example
-    programs = Path(sys.executable).parent
-    with (tmp_path / "log").open("wb") as log:
-        serving = subprocess.Popen([programs / "featurestore", "run", "server"], cwd=TREE, env=env, stderr=log)
-    try:
-        for line in tour.splitlines():
-            program, *words = shlex.split(line.replace(".featurestore", str(platform.data_dir)), comments=True)
-            done = subprocess.run(
-                [programs / program, *words],
-                cwd=TREE,
-                env=env,
-                capture_output=True,
-                text=True,
-                timeout=200,
-                check=False,
-            )
-            assert done.returncode == 0, f"{line}: {done.stdout}\n{done.stderr}\n{(tmp_path / 'log').read_text()}"
-            if "compare" in line:
-                assert "users by version" in done.stdout
-    finally:
-        serving.terminate()
-        serving.wait(60)
+    env = {**platform.env, "PYTHONWARNINGS": "ignore"}  # those of the libraries of the example
+    for line in tour.splitlines():
+        program, *words = shlex.split(line.replace(".featurestore", str(platform.data_dir)), comments=True)
+        command = [Path(sys.executable).with_name(program), *words]
+        done = subprocess.run(command, cwd=TREE, env=env, capture_output=True, text=True, timeout=200, check=False)
+        assert done.returncode == 0, f"{line}: {done.stdout}\n{done.stderr}\n{platform.logs()}"
+        if "compare" in line:
+            assert "users by version" in done.stdout
     assert json.loads(platform.said("models", "list", "--json"))[0]["served"] == "1"
 
 
