@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from featurestore.database.client import Database
-from featurestore.definitions.durations import duration
 from featurestore.definitions.feature import Aggregation, FeatureOf
+from featurestore.definitions.rings import ring_windows
 from featurestore.definitions.view import FeatureView
 from featurestore.landing.batch import Batch, to_micros
 from featurestore.landing.zone import LandingZone
 from featurestore.offline.tables import log_relation
 from featurestore.order import ORDER_SQL
-from featurestore.windows import Window
 
 _LINE = "SELECT batch_id, applied_at FROM applied WHERE target = $target AND commit_seq = $commit_seq"
 
@@ -41,26 +40,27 @@ def story(
     database: Database, zone: LandingZone, view: FeatureView, one: FeatureOf, entity_id: str, at: datetime
 ) -> Story | None:
     """What decides the value of a row feature or window at a time; None where no row has arrived that does."""
-    aggregation, window = _aggregation(view, one.name)
-    column = f'"{aggregation.name if aggregation else one.name}"'
-    start = window.start(to_micros(at)) if window else None
-    counted = f"event_timestamp > make_timestamp($start) AND {column} IS NOT NULL" if window else "true"
+    found = ring_windows(d for d in view.features if isinstance(d, Aggregation)).get(one.name)
+    params: dict[str, str | int] = {"entity_id": entity_id, "at": to_micros(at)}
+    counts = "true"
+    if found:
+        params["start"] = found.window.start(to_micros(at))
+        counts = f'event_timestamp > make_timestamp($start) AND "{found.aggregation.name}" IS NOT NULL'
     sql = (
         "SELECT event_timestamp, created_at, sequence, commit_seq, count(*) OVER () AS rows "
         f"FROM {log_relation(view)} "
-        f"WHERE entity_id = $entity_id AND event_timestamp <= make_timestamp($at) AND {counted} "
+        f"WHERE entity_id = $entity_id AND event_timestamp <= make_timestamp($at) AND {counts} "
         f"ORDER BY {ORDER_SQL} DESC LIMIT 1"
     )
-    params = {"entity_id": entity_id, "at": to_micros(at), **({} if start is None else {"start": start})}
-    found = database.query(sql, params, into=_Newest)
-    if not found:
+    rows = database.query(sql, params, into=_Newest)
+    if not rows:
         return None
-    [newest] = found
+    [newest] = rows
     [line] = database.query(_LINE, {"target": view.target, "commit_seq": newest.commit_seq}, into=_Line)
     return Story(
         view=view,
-        expression=_fold(aggregation, one.name) if aggregation else view[one.name].feature.expression,
-        rows=newest.rows if window else 1,
+        expression=_fold(found.aggregation, one.name) if found else view[one.name].feature.expression,
+        rows=newest.rows if found else 1,
         event_timestamp=newest.event_timestamp.replace(tzinfo=UTC),
         created_at=newest.created_at.replace(tzinfo=UTC),
         sequence=newest.sequence,
@@ -69,16 +69,6 @@ def story(
         applied_at=line.applied_at.replace(tzinfo=UTC),
         batch=_landed(zone, line.batch_id),
     )
-
-
-def _aggregation(view: FeatureView, name: str) -> tuple[Aggregation | None, Window | None]:
-    """The aggregation and the window that a feature's name stands for; of a row feature, neither."""
-    for feature in view.features:
-        if isinstance(feature, Aggregation):
-            for window, made in zip(feature.windows, feature.features, strict=True):
-                if made.name == name:
-                    return feature, Window.of(duration(window, name))
-    return None, None
 
 
 def _fold(declared: Aggregation, name: str) -> str:
