@@ -2,10 +2,15 @@
 
 from collections.abc import Generator
 
+import hypothesis
 import pytest
 import redis
 
 from tests.services import ENV, Azurite, Kafka, Redis, azurite_process, kafka_broker, redis_process
+
+# How long an example takes says more about what else runs than about the code.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -61,8 +61,8 @@ def test_the_lineage_goes_the_way_of_the_data(page: Page) -> None:
 def test_an_asset_shows_what_it_is_made_of(page: Page) -> None:
     page.goto("/assets/features/credit_profile?view=lineage&lineageScope=neighbors")
     graph = page.locator("svg")
-    for text in ("profiles", "DuckDB", "Redis", "Parquet"):
-        graph.get_by_text(text, exact=True).first.wait_for()
+    for asset in ("profiles", "credit_profile", "rebuild"):
+        graph.get_by_text(asset, exact=True).first.wait_for()
     keep(page, "neighbours")
 
 

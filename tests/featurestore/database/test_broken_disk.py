@@ -8,6 +8,7 @@ import pytest
 from featurestore.errors import TransientError
 from tests.featurestore.database.examples import job
 from tests.featurestore.database.serving import client, process, settings_for
+from tests.services import eventually
 
 pytestmark = [pytest.mark.services, pytest.mark.system]
 
@@ -21,11 +22,13 @@ def test_a_failing_disk_ends_the_process_and_loses_nothing(tmp_path: Path, redis
         command = ["strace", "-f", "-q", "-e", "trace=fsync,fdatasync", "-e", inject, "-p", str(running.pid)]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracing:
             try:
+                eventually(lambda: is_traced(running.pid))
                 with client(settings, timeout_s=5) as hasty, pytest.raises(TransientError):
                     hasty.append(job(("during", 100)))
                 assert running.wait(timeout=60) == 1
             finally:
                 running.kill()
+                running.wait(timeout=60)
                 tracing.terminate()
         running = process(settings)
         try:
@@ -38,3 +41,8 @@ def test_a_failing_disk_ends_the_process_and_loses_nothing(tmp_path: Path, redis
         finally:
             running.terminate()
             running.wait(timeout=60)
+
+
+def is_traced(pid: int) -> bool:
+    """Whether every thread is."""
+    return not any("TracerPid:\t0\n" in path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status"))
