@@ -58,7 +58,7 @@ def test_the_lineage_goes_the_way_of_the_data(page: Page) -> None:
     keep(page, "lineage")
 
 
-def test_an_asset_shows_what_it_is_made_of(page: Page) -> None:
+def test_a_view_stands_among_its_neighbours(page: Page) -> None:
     page.goto("/assets/features/credit_profile?view=lineage&lineageScope=neighbors")
     graph = page.locator("svg")
     for asset in ("profiles", "credit_profile", "rebuild"):

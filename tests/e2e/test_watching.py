@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from featurestore.errors import TransientError
+from featurestore.errors import TerminalError
 from featurestore.settings import read_env_file
 from ingest.client import send_events
 from tests.e2e.platform import TREE, Platform, wait_until
@@ -93,7 +93,7 @@ def ask(url: str, expression: str) -> list[Any]:
 
 
 def test_no_secret_is_anywhere_but_where_it_is_kept(watched: Platform) -> None:
-    with pytest.raises((TransientError, Exception)):
+    with pytest.raises(TerminalError):
         send_events([{"user_id": 1}], "profiles", address=watched.settings.grpc.address, token="wrong")
     found = secrets_of(watched)
     assert len(found) >= 4
