@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from featurestore.landing import rewritten
+from featurestore.landing.storage import Storage
 
 BATCH_FILE = re.compile(r"(\d{20})\.parquet")
 _FLOOR_FILE = re.compile(r"(\d{20})\.floor")
@@ -24,6 +25,16 @@ class Floor(msgspec.Struct, frozen=True, kw_only=True):
 def floor(names: Iterable[str]) -> int:
     """Where a chain begins: at the highest of its `<offset>.floor` files; what starts below it is no batch any more."""
     return max((int(match[1]) for match in map(_FLOOR_FILE.fullmatch, names) if match), default=0)
+
+
+def read_floor(storage: Storage, chain: str) -> Floor:
+    """Where a chain begins, and what was removed below."""
+    offset = floor(storage.names(chain))
+    try:
+        with storage.open(f"{chain}/{offset:020d}.floor") as file:
+            return msgspec.json.decode(file.read() or b"{}", type=Floor)
+    except FileNotFoundError:
+        return Floor(offset=offset)
 
 
 def files_from(names: Sequence[str], expected: int) -> dict[int, str]:

@@ -1,7 +1,7 @@
 """A table in memory, landed like an uploaded file."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 
 import msgspec
@@ -13,13 +13,9 @@ from featurestore.landing.batch import landed_schema
 from featurestore.landing.columns import Door, clock_is_wrong, refused, without
 from featurestore.landing.dead_letters import DeadLetter
 from featurestore.landing.uploads import Manifest
-from featurestore.landing.zone import LandingZone
+from featurestore.landing.zone import LandingZone, utc_now
 
 PART_ROWS = 1_000_000
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 def land_table(

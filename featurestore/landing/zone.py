@@ -1,28 +1,25 @@
 """The landing zone: which batches there are, and their rows."""
 
-import logging
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
 import pyarrow as pa
 
 from featurestore.entity_id import hash64
 from featurestore.errors import CorruptFileError, TerminalError
-from featurestore.landing import dead_letters, parquet, rewritten
+from featurestore.landing import dead_letters, parquet
 from featurestore.landing.batch import Batch
-from featurestore.landing.chain import BATCH_FILE, Floor, files_from, floor
+from featurestore.landing.believed import Believed
+from featurestore.landing.chain import BATCH_FILE, Floor, read_floor
 from featurestore.landing.dead_letters import DeadLetter
 from featurestore.landing.disk import TEMPORARY, DiskStorage
 from featurestore.landing.publish import Fenced, Published, file_name, publish, read_batch
 from featurestore.landing.rewritten import RewrittenFiles
 from featurestore.landing.storage import Storage
-from featurestore.landing.uploads import REMOVED, UploadLanding, read_manifest
-
-log = logging.getLogger(__name__)
+from featurestore.landing.uploads import UploadLanding
 
 _LEFTOVER_FILE = re.compile(rf"\.?(\d{{20}})\.[0-9a-f]+({re.escape(dead_letters.SUFFIX)}|{re.escape(TEMPORARY)})")
 
@@ -53,12 +50,7 @@ class LandingZone:
         """A path is a directory of the local disk."""
         self.storage: Storage = DiskStorage(storage) if isinstance(storage, Path) else storage
         self._lock = threading.Lock()
-        self._chains: dict[str, list[Batch]] = {}  # the believed files of a chain, in order
-        self._uploads: dict[str, list[Batch]] = {}  # landed uploads, by chain
-        self._floors: dict[str, Floor] = {}  # of chains that something was removed from
-        self._listed: dict[str, object] = {}  # chains and the state of their directory when it was last listed
-        self._alarms: dict[str, str] = {}  # chains and what is wrong with them, if anything is
-        self._sorted: dict[str | None, list[Batch]] = {}  # what `batches` returned; emptied by anything new
+        self._believed = Believed(self.storage)
         self._rewritten = RewrittenFiles(self.storage)
 
     def publish(
@@ -94,17 +86,12 @@ class LandingZone:
 
     def floor(self, chain: str) -> Floor:
         """Where a chain begins."""
-        offset = floor(self.storage.names(chain))
-        try:
-            with self.storage.open(f"{chain}/{offset:020d}.floor") as file:
-                return msgspec.json.decode(file.read() or b"{}", type=Floor)
-        except FileNotFoundError:
-            return Floor(offset=offset)
+        return read_floor(self.storage, chain)
 
     def removed(self, source: str) -> Floor:
         """What of a source was removed, because it was older than it is kept; as far as `batches` has seen."""
         with self._lock:
-            floors = [one for chain, one in self._floors.items() if chain.partition("/")[0] == source]
+            floors = self._believed.floors(source)
         return Floor(
             batches=sum(one.batches for one in floors),
             rows=sum(one.rows for one in floors),
@@ -127,17 +114,8 @@ class LandingZone:
         """Every visible batch (of one source), by landing time; what is returned is durable."""
         with self._lock:
             for name in [source] if source else self.storage.directories():
-                self._refresh(name)
-            if source not in self._sorted:
-                found = [
-                    batch
-                    for known in (self._chains, self._uploads)
-                    for chain, batches in known.items()
-                    if source in {None, chain.partition("/")[0]}
-                    for batch in batches
-                ]
-                self._sorted[source] = sorted(found, key=lambda batch: (batch.created_at, batch.batch_id))
-            return list(self._sorted[source])
+                self._believed.refresh(name)
+            return self._believed.by_landing(source)
 
     def chain(self, chain: str) -> list[Batch]:
         """The batches of one chain as it is now, in its order.
@@ -146,10 +124,10 @@ class LandingZone:
             CorruptFileError: not all of it can be believed.
         """
         with self._lock:
-            self._read_chain(chain)
-            if problem := self._alarms[chain]:
+            batches = self._believed.read_chain(chain)
+            if problem := self._believed.alarm(chain):
                 raise CorruptFileError(problem)
-            return list(self._chains[chain])
+            return list(batches)
 
     def alarms(self, source: str | None = None) -> list[str]:
         """What `batches` did not believe when it looked last: damaged files. Nothing is lost, but somebody must act.
@@ -157,8 +135,7 @@ class LandingZone:
         What lies behind a damaged file of a chain waits; a file restored from a backup is believed again.
         """
         with self._lock:
-            found = sorted(self._alarms.items())
-            return [problem for chain, problem in found if problem and source in {None, chain.partition("/")[0]}]
+            return self._believed.alarms(source)
 
     def files(self, source: str) -> list[str]:
         """The paths below the landing root of the files that hold the rows of the visible batches of a source."""
@@ -178,8 +155,7 @@ class LandingZone:
         """
         chain = batch_id.rpartition("/")[0]
         with self._lock:
-            known = self._uploads.get(chain) or self._chains.get(chain) or []
-            for batch in known:
+            for batch in self._believed.known(chain):
                 if batch.batch_id == batch_id:
                     return batch
             if "/upload=" not in chain:
@@ -187,7 +163,7 @@ class LandingZone:
                     return read_batch(self.storage, batch_id)
                 except FileNotFoundError:
                     return self._rewritten.find(batch_id)[1]
-            for batch in self._read_upload(chain):
+            for batch in self._believed.read_upload(chain):
                 if batch.batch_id == batch_id:
                     return batch
         raise KeyError(batch_id)
@@ -256,83 +232,3 @@ class LandingZone:
             return False
         except CorruptFileError:
             return True  # it may
-
-    def _refresh(self, source: str) -> None:
-        """Look for what is new in the directories of a source; those that did not change are not listed again."""
-        for name in self.storage.directories(source):
-            if name.startswith("upload="):
-                self._read_upload(f"{source}/{name}")
-            elif name.startswith("gen="):
-                for partition in self.storage.directories(f"{source}/{name}"):
-                    self._read_chain(f"{source}/{name}/{partition}")
-            elif name.startswith("replay=") or (name.startswith("job=") and not self._chains.get(f"{source}/{name}")):
-                self._read_chain(f"{source}/{name}")
-
-    def _read_chain(self, chain: str) -> None:
-        """Read the files after the ones that are known; believe them as far as they follow one another."""
-        state = self.storage.state(chain)
-        if state is not None and self._listed.get(chain) == state:
-            return
-        names = self.storage.names(chain)
-        begin, known = floor(names), self._chains.setdefault(chain, [])
-        if begin > self._floors.get(chain, Floor()).offset:
-            self._floors[chain] = self.floor(chain)
-            known[:] = [batch for batch in known if batch.start >= begin]
-            self._sorted.clear()
-        new = files_from(names, known[-1].end if known else begin)
-        if new:
-            self.storage.settle(chain)
-            self._sorted.clear()
-        problem = self._follow(chain, known, new, known[-1].end if known else begin)
-        self._alarm(chain, problem)
-        self._listed[chain] = None if problem else state
-
-    def _follow(self, chain: str, known: list[Batch], new: Mapping[int, str], expected: int) -> str:
-        """Read files into `known` as long as they follow one another; return what is wrong with one that does not."""
-        rewritten_until = -1
-        for start, name in new.items():
-            if start < rewritten_until:
-                continue  # not removed yet, and in a rewritten file too
-            try:
-                found = [batch for batch in self._read_file(f"{chain}/{name}") if batch.start >= expected]
-            except CorruptFileError as error:
-                return str(error)
-            except FileNotFoundError:  # compacted since it was listed; looked at again the next time
-                return ""
-            if not found or found[0].start != expected:
-                return f"{chain}: a file starts at {start}, but {expected} comes next"
-            known += found
-            expected = found[-1].end
-            if name != file_name(start):
-                rewritten_until = expected
-        return ""
-
-    def _read_file(self, path: str) -> Sequence[Batch]:
-        if rewritten.start_of(path.rpartition("/")[2]) is None:
-            return [read_batch(self.storage, path)]
-        return rewritten.read_rewritten(self.storage, path).batches
-
-    def _alarm(self, chain: str, problem: str) -> None:
-        if problem and self._alarms.get(chain) != problem:
-            log.error("%s; it is not believed, and what has landed after it waits", problem)
-        self._alarms[chain] = problem
-
-    def _read_upload(self, chain: str) -> list[Batch]:
-        """The parts of a landed upload; none while it is open or after it was cancelled."""
-        if chain not in self._uploads:
-            try:
-                manifest = read_manifest(self.storage, chain)
-            except CorruptFileError as error:
-                self._alarm(chain, str(error))
-                return []
-            self._alarm(chain, "")
-            if manifest is None:
-                return []
-            if REMOVED in self.storage.names(chain):
-                gone = manifest.batches(chain)
-                self._floors[chain] = Floor(
-                    batches=len(gone), rows=manifest.rows, dead_rows=manifest.dead_rows, until=manifest.created_at
-                )
-            self._uploads[chain] = [] if chain in self._floors else manifest.batches(chain)
-            self._sorted.clear()
-        return self._uploads[chain]
