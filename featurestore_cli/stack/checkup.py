@@ -11,10 +11,11 @@ from pathlib import Path
 import psutil
 
 from featurestore.definitions.project import load_project
+from featurestore.environment import PREFIX
 from featurestore.errors import DefinitionError, FeatureStoreError, SettingsError
 from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone
-from featurestore.settings import PREFIX, Settings
+from featurestore.settings import Settings
 from featurestore_cli.stack import azurite, kafka, redis
 from featurestore_cli.stack.dagster import DEFAULT_PORT as DAGSTER_PORT
 from featurestore_cli.stack.downloads import cache_dir

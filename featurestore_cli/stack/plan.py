@@ -8,8 +8,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 
+from featurestore.environment import PREFIX
 from featurestore.errors import FeatureStoreError
-from featurestore.settings import PREFIX, Settings
+from featurestore.settings import Settings
 from featurestore_cli.stack import prometheus
 from featurestore_cli.stack.dagster import Dagster, plan_dagster
 from featurestore_cli.stack.ports import Ports

@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from featurestore.settings import PREFIX, Settings
+from featurestore.environment import PREFIX
+from featurestore.settings import Settings
 from featurestore_cli.stack import azurite, kafka, redis
 from featurestore_cli.stack.ports import LOOPBACK, Ports
 from featurestore_cli.stack.service import Program, Say, join_address, listens, port_of

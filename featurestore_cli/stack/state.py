@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from featurestore.environment import read_env_file
 from featurestore.errors import TerminalError
-from featurestore.settings import PLATFORM_ENV, read_env_file
+from featurestore.settings import PLATFORM_ENV
 from featurestore_cli.stack.service import Say, write_private
 
 LEFTOVERS_S = 90.0  # how long programs of an `up` that was killed may take to end

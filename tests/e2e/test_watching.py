@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from featurestore.environment import read_env_file
 from featurestore.errors import TerminalError
-from featurestore.settings import read_env_file
 from ingest.client import send_events
 from tests.e2e.platform import TREE, Platform, wait_until
 
