@@ -37,6 +37,7 @@ class RedisSettings:
         default="redis://127.0.0.1:6379/0", repr=False
     )  # or rediss://…, redis+cluster://host:port,host:port
     queue_url: str = field(default="", repr=False)
+    replica_url: str = field(default="", repr=False)  # read while `url` does not answer; its values may be older
     timeout_s: float = 5.0
 
     @property

@@ -74,6 +74,11 @@ class Store:
         rows = self._reads.plan(features).read(self.online_store, keys, now or datetime.now(UTC))
         return list[OnlineRow](rows)
 
+    async def online_async(self, keys: Keys, features: Features, *, now: datetime | None = None) -> list[OnlineRow]:
+        """`online`, awaited: the requests of an event loop share one connection to Redis, and no thread waits."""
+        plan = self._reads.plan(features)
+        return list[OnlineRow](await plan.read_async(self.online_store, keys, now or datetime.now(UTC)))
+
     def reading(self, features: Features) -> OnlineReads:
         """What `online` does for these features: the key columns and request values it takes; no I/O.
 
@@ -123,8 +128,11 @@ class Store:
 
     def vectors(self, model: Model, keys: Keys, *, now: datetime | None = None) -> list[list[Value]]:
         """One vector per row of `keys`, values in the model's index order; what has no value is None."""
-        rows = self.online(keys, model.expected_features, now=now)
-        return [[row[one.name].value for one in model.expected_features] for row in rows]
+        return _vectors(model, self.online(keys, model.expected_features, now=now))
+
+    async def vectors_async(self, model: Model, keys: Keys, *, now: datetime | None = None) -> list[list[Value]]:
+        """`vectors`, awaited."""
+        return _vectors(model, await self.online_async(keys, model.expected_features, now=now))
 
     def query(self, sql: str | Query, params: Mapping[str, Value] | None = None, *, into: type[Row]) -> list[Row]:
         """Run read-only SQL, or a declared query, and build `into` from each row: a dataclass, the columns its fields.
@@ -139,15 +147,19 @@ class Store:
         self.database.close()
 
 
+def _vectors(model: Model, rows: Sequence[OnlineRow]) -> list[list[Value]]:
+    return [[row[one.name].value for one in model.expected_features] for row in rows]
+
+
 @contextmanager
 def connect(project: Project, settings: Settings | None = None) -> Generator[Store]:
     """Open the store of the running platform, found through FEATURESTORE_*; closed on every path."""
     settings = settings or Settings.from_env(os.environ)  # noqa: TID251  # an entry point: of scripts and notebooks
-    store = Store(
-        project,
-        QueueDatabase.of(settings),
-        RedisOnlineStore(settings.redis.url, namespace=settings.namespace, timeout_s=settings.redis.timeout_s),
+    redis = settings.redis
+    online = RedisOnlineStore(
+        redis.url, replica_url=redis.replica_url, namespace=settings.namespace, timeout_s=redis.timeout_s
     )
+    store = Store(project, QueueDatabase.of(settings), online)
     try:
         yield store
     finally:

@@ -5,7 +5,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from hashlib import sha1
 from importlib.resources import files
@@ -18,6 +18,7 @@ from redis.connection import Connection, ConnectionPool
 from redis.retry import Retry
 
 from featurestore.errors import SettingsError, StoreUnavailableError, TerminalError, TransientError
+from featurestore.online.async_connection import AsyncServer
 
 Argument = bytes | str | int
 Reply = object  # bytes, int, None, a list of these, or a ResponseError in its place in a pipeline's replies
@@ -132,6 +133,7 @@ class RedisServer:
         except ValueError:  # its message may repeat a part of the URL, which may hold the password
             reason = "FEATURESTORE_REDIS_URL is not an address like redis://[user]:password@host:6379/0"
             raise SettingsError(reason) from None
+        self.awaited = AsyncServer(url, timeout_s=timeout_s)
         self._timeout_s = timeout_s
         self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._idle: deque[tuple[Connection, float]] = deque()
@@ -168,14 +170,21 @@ class RedisServer:
                 else:
                     connection.disconnect()
         except redis_errors.RedisError as error:
+            if isinstance(error, redis_errors.ConnectionError):
+                self._drop_idle()  # what has ended one has ended the others
             raise self.explained(error) from error
         finally:
             self._places.release()
 
     def close(self) -> None:
         """Close the idle connections; one in use goes back and is closed when this is collected."""
+        self._drop_idle()
+        self.awaited.close()
+
+    def _drop_idle(self) -> None:
         while self._idle:
-            self._idle.pop()[0].disconnect()
+            with suppress(IndexError):  # taken by another thread
+                self._idle.pop()[0].disconnect()
 
     def _connected(self) -> Connection:
         """The connection that was used last, or a new one."""

@@ -1,6 +1,7 @@
 """One read from several servers: everything is sent before anything is awaited, so it takes one round trip."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 from redis.exceptions import AskError, MovedError, ResponseError
@@ -15,9 +16,7 @@ def fan_out(servers: Servers, topology: Topology, frames: Sequence[tuple[bytes, 
     Raises:
         MovedSlotsError: the topology is an old one.
     """
-    by_node: dict[int, list[int]] = {}
-    for number, (key, _) in enumerate(frames):
-        by_node.setdefault(topology.place(key), []).append(number)
+    by_node = _by_node(topology, frames)
     replies: list[Reply] = [None] * len(frames)
     with ExitStack() as opened:
         # In the order of the nodes, so that two callers never wait for each other's connections. No reply is looked
@@ -34,3 +33,25 @@ def fan_out(servers: Servers, topology: Topology, frames: Sequence[tuple[bytes, 
         if isinstance(reply, ResponseError):
             raise topology.nodes[topology.place(frames[number][0])].server.explained(reply) from reply
     return replies
+
+
+async def fan_out_async(topology: Topology, frames: Sequence[tuple[bytes, bytes]]) -> list[Reply]:
+    """As `fan_out`, awaited. Raises what AsyncServer.ask does, for keys on the move as well."""
+    by_node = _by_node(topology, frames)
+    asked = [
+        topology.nodes[at].server.awaited.ask(b"".join([frames[number][1] for number in numbers]), len(numbers))
+        for at, numbers in by_node.items()
+    ]
+    replies: list[Reply] = [None] * len(frames)
+    for numbers, answered in zip(by_node.values(), await asyncio.gather(*asked), strict=True):
+        for number, reply in zip(numbers, answered, strict=True):
+            replies[number] = reply
+    return replies
+
+
+def _by_node(topology: Topology, frames: Sequence[tuple[bytes, bytes]]) -> Mapping[int, list[int]]:
+    """Which of the frames each node is asked."""
+    found: dict[int, list[int]] = {}
+    for number, (key, _) in enumerate(frames):
+        found.setdefault(topology.place(key), []).append(number)
+    return found

@@ -81,6 +81,9 @@ class MemoryOnlineStore:
     def read_all(self, reads: Sequence[Read], now: datetime) -> list[list[dict[str, OnlineValue]]]:
         return [self.read(one.entity, one.entity_ids, one.features, now) for one in reads]
 
+    async def read_all_async(self, reads: Sequence[Read], now: datetime) -> list[list[dict[str, OnlineValue]]]:
+        return self.read_all(reads, now)
+
     def stored(self, view: FeatureView) -> Iterator[Sequence[StoredOrder]]:
         prefix, name = self._keys.entity_prefix(view.entity.name), order_field(view.name, view.version)
         with self._lock:

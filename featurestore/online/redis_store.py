@@ -4,7 +4,7 @@ import logging
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TypeVar, cast
+from typing import cast
 
 import pyarrow as pa
 
@@ -12,11 +12,11 @@ from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.view import FeatureView
 from featurestore.errors import FormatError, StoreUnavailableError
 from featurestore.online.codec import COMPACT_BYTES, FORMAT
-from featurestore.online.connection import PACKAGE, MovedSlotsError, Reply, Wire, raise_first, script
-from featurestore.online.fan_out import fan_out
+from featurestore.online.connection import PACKAGE, MovedSlotsError, Reply, Wire, script
 from featurestore.online.keys import NO_BRACE, Keys, all_fields, entity_key, fields_of, order_field, rings_suffix
 from featurestore.online.puts import Push, put_rows, put_tiles
-from featurestore.online.reader import Plans, to_micros
+from featurestore.online.reader import Plans
+from featurestore.online.redis_reads import RedisReads
 from featurestore.online.servers import Node, Servers, Topology, scan
 from featurestore.online.store import Read, StoredOrder, StoredRing
 from featurestore.online.tiles import check_tiles, encode_tiles, fields_of_rings, swaps
@@ -26,8 +26,6 @@ from featurestore.online.writer import encoded, fields_by_key, newest_rows
 log = logging.getLogger(__name__)
 
 LINES = 5_000  # ledger lines per script call, so that none holds the server for long
-
-Result = TypeVar("Result")
 
 
 class RedisOnlineStore:
@@ -40,13 +38,14 @@ class RedisOnlineStore:
     read-only, a cluster that moves keys), SettingsError (credentials), FormatError (written by a newer version).
     """
 
-    def __init__(self, url: str, *, namespace: str = "", timeout_s: float = 5.0) -> None:
+    def __init__(self, url: str, *, replica_url: str = "", namespace: str = "", timeout_s: float = 5.0) -> None:
         self._servers = Servers(url, timeout_s=timeout_s)
+        self._replica = Servers(replica_url, timeout_s=timeout_s) if replica_url else None
         self._keys = Keys(namespace)
-        self._plans = Plans(self._keys)
+        self._reads = RedisReads(self._servers, self._replica, Plans(self._keys))
 
     def begin(self) -> str:
-        return self._asked(lambda topology: ",".join(self._epoch(node) for node in topology.nodes))
+        return self._reads.asked(lambda topology: ",".join(self._epoch(node) for node in topology.nodes))
 
     def push(
         self,
@@ -89,30 +88,10 @@ class RedisOnlineStore:
         return self.read_all([Read(entity, entity_ids, features)], now)[0]
 
     def read_all(self, reads: Sequence[Read], now: datetime) -> list[list[dict[str, OnlineValue]]]:
-        asked = [one for one in reads if one.features]
-        plans = [self._plans.plan(one.entity, one.features) for one in asked]
-        each = list(zip(plans, asked, strict=True))
+        return self._reads.read_all(reads, now)
 
-        def send(topology: Topology) -> list[Reply]:
-            if not topology.owner:
-                frames = [c for plan, one in each for entity_id in one.entity_ids for c in plan.commands(entity_id)]
-                with topology.nodes[0].server.wire() as wire:
-                    return raise_first(wire.send(b"".join(frames), len(frames)))
-            keyed = ((plan, plan.key(entity_id), entity_id) for plan, one in each for entity_id in one.entity_ids)
-            frames = [(key, c) for plan, key, entity_id in keyed for c in plan.commands(entity_id)]
-            return fan_out(self._servers, topology, frames)
-
-        answered = self._asked(send) if any(one.entity_ids for one in asked) else []
-        replies = cast("Iterator[list[bytes | None]]", iter(answered))
-        now_us, plan_of = to_micros(now), iter(plans)
-        found: list[list[dict[str, OnlineValue]]] = []
-        for one in reads:
-            if one.features:
-                read = next(plan_of).values
-                found.append([read(replies, now_us) for _ in one.entity_ids])
-            else:
-                found.append([{} for _ in one.entity_ids])
-        return found
+    async def read_all_async(self, reads: Sequence[Read], now: datetime) -> list[list[dict[str, OnlineValue]]]:
+        return await self._reads.read_all_async(reads, now)
 
     def stored(self, view: FeatureView) -> Iterator[Sequence[StoredOrder]]:
         prefix, name = self._keys.entity_prefix(view.entity.name), order_field(view.name, view.version)
@@ -167,26 +146,19 @@ class RedisOnlineStore:
 
     def active(self) -> Mapping[str, int]:
         key = self._keys.active()
-        found = self._asked(lambda topology: _with_key(topology, key, lambda wire: wire.call("HGETALL", key)))
+        found = self._reads.asked(lambda topology: _with_key(topology, key, lambda wire: wire.call("HGETALL", key)))
         flat = cast("list[bytes]", found)
         return {view.decode(): int(choice.split()[0]) for view, choice in zip(flat[::2], flat[1::2], strict=True)}
 
     def activate(self, choices: Sequence[Activation]) -> None:
         key, told = self._keys.active(), script(PACKAGE, "activate.lua")
         given = [part for one in choices for part in (one.view, one.version, one.commit_seq, one.epoch)]
-        self._asked(lambda topology: _with_key(topology, key, lambda wire: wire.run(told, [key], given)))
+        self._reads.asked(lambda topology: _with_key(topology, key, lambda wire: wire.run(told, [key], given)))
 
     def close(self) -> None:
         self._servers.close()
-
-    def _asked(self, call: Callable[[Topology], Result]) -> Result:
-        """The result of a call that may be made twice; on a cluster, asked again where things are now."""
-        try:
-            return call(self._servers.topology())
-        except (StoreUnavailableError, MovedSlotsError):
-            if not self._servers.is_cluster:
-                raise
-        return call(self._servers.topology(fresh=True))
+        if self._replica is not None:
+            self._replica.close()
 
     def _push(self, what: Push) -> PutCounts:
         """One try, on one connection to each node."""
@@ -254,8 +226,9 @@ class RedisOnlineStore:
     def _pushed(self, view: FeatureView, node: Node) -> Pushed:
         position = self._keys.position(view, node.mark)
         with node.server.wire() as wire:
-            commands = [("MULTI",), ("GET", position), ("ZRANGE", f"{position}:above", 0, -1), ("EXEC",)]
-            settled, above = cast("tuple[bytes | None, list[bytes]]", wire.pipeline(commands)[-1])
+            # No MULTI: a Redis 6.2 without memory refuses it. A line that is settled in between is in both.
+            commands = [("ZRANGE", f"{position}:above", 0, -1), ("GET", position)]
+            above, settled = cast("tuple[list[bytes], bytes | None]", wire.pipeline(commands))
         return Pushed(int(settled or 0), frozenset(map(int, above)))
 
     def _settle(self, view: FeatureView, node: Node, lines: Sequence[int], above: int) -> None:

@@ -36,6 +36,11 @@ class Topology:
     nodes: tuple[Node, ...]
     owner: Sequence[int] = ()  # slot → position in `nodes`
 
+    @property
+    def address(self) -> str:
+        """For a message."""
+        return ", ".join(node.server.address for node in self.nodes)
+
     def place(self, key: bytes) -> int:
         return self.owner[key_slot(key)] if self.owner else 0
 
@@ -56,6 +61,11 @@ class Servers:
         self._url = _ClusterUrl.of(url)
         for seed in self._url.seeds:
             self._server(seed)
+
+    @property
+    def known(self) -> Topology | None:
+        """The nodes as they were when last asked; None while a cluster has not been."""
+        return self._topology
 
     def topology(self, *, fresh: bool = False) -> Topology:
         """The nodes; `fresh` asks the cluster again.

@@ -101,6 +101,10 @@ class OnlineStore(Protocol):
         """Several reads, of any entities and some features each, in one round trip; as many answers."""
         ...
 
+    async def read_all_async(self, reads: Sequence[Read], now: datetime) -> list[list[dict[str, OnlineValue]]]:
+        """As `read_all`, for an event loop: no thread waits, however many await."""
+        ...
+
     def stored(self, view: FeatureView) -> Iterator[Sequence[StoredOrder]]:
         """The rows that the values of this view version are of, in pieces; an entity may come twice."""
         ...

@@ -1,5 +1,6 @@
 """What every online store does alike; over memory and over a real Redis."""
 
+import asyncio
 from collections.abc import Generator
 from dataclasses import replace
 from datetime import timedelta
@@ -381,20 +382,19 @@ def test_views_without_online_features_are_listed_too(store: OnlineStore) -> Non
 
 def test_several_reads_are_answered_each_for_itself(store: OnlineStore) -> None:
     store.push(ACTIVITY, table([row("1", order(), score=1.0), row("2", order(), score=2.0)]), [])
-    first, nothing, none, second = store.read_all(
-        [
-            Read("user", ["2", "1"], FEATURES[:1]),
-            Read("user", ["1", "2"], []),
-            Read("user", [], FEATURES),
-            Read("merchant", ["1"], FEATURES[:1]),
-        ],
-        NOW,
-    )
+    reads = [
+        Read("user", ["2", "1"], FEATURES[:1]),
+        Read("user", ["1", "2"], []),
+        Read("user", [], FEATURES),
+        Read("merchant", ["1"], FEATURES[:1]),
+    ]
+    first, nothing, none, second = found = store.read_all(reads, NOW)
     assert [one["score"].value for one in first] == [2.0, 1.0]
     assert nothing == [{}, {}]
     assert none == []
     assert [one["score"].status for one in second] == [Status.MISSING]
-    assert store.read_all([], NOW) == []
+    assert asyncio.run(store.read_all_async(reads, NOW)) == found
+    assert store.read_all([], NOW) == asyncio.run(store.read_all_async([], NOW)) == []
 
 
 def test_a_push_in_pieces_lists_its_lines_with_the_last(store: OnlineStore) -> None:

@@ -1,5 +1,6 @@
 """The online store on a Redis Cluster: values by slot, lists by master, keys on the move."""
 
+import asyncio
 from collections.abc import Generator
 from datetime import timedelta
 
@@ -37,7 +38,9 @@ def store(cluster: Cluster) -> Generator[RedisOnlineStore]:
 
 
 def scores(store: RedisOnlineStore) -> list[object]:
-    return [found["score"].value for found in store.read("user", IDS, FEATURES, NOW)]
+    found = store.read("user", IDS, FEATURES, NOW)
+    assert asyncio.run(store.read_all_async([Read("user", IDS, FEATURES)], NOW)) == [found]
+    return [one["score"].value for one in found]
 
 
 WHOLE = [float(n) for n in range(300)]

@@ -159,10 +159,11 @@ def test_scripts_that_were_forgotten_are_loaded_again(redis_url: str, client: re
         store.close()
 
 
+@pytest.mark.parametrize("idle_s", [0.0, 60.0])  # after which a connection is looked at before it is used
 def test_connections_that_were_closed_meanwhile_are_replaced(
-    store: RedisOnlineStore, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    store: RedisOnlineStore, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, idle_s: float
 ) -> None:
-    monkeypatch.setattr("featurestore.online.connection.IDLE_S", 0.0)
+    monkeypatch.setattr("featurestore.online.connection.IDLE_S", idle_s)
     store.push(ACTIVITY, ROWS, [5])
     client.client_kill_filter(_type="normal", skipme=True)
     assert scores(store) == WHOLE
