@@ -5,10 +5,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-import sqlalchemy as sql
-from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
-from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
-from dagster._core.storage.legacy_storage import LegacyEventLogStorage
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from featurestore_dagster.names import LANE_TAG
@@ -69,6 +65,11 @@ def purge(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReaso
 def purge_orphans(instance: dg.DagsterInstance, now: datetime) -> int:
     """Delete what `delete_run` leaves or never had a run: old evaluations of checks, but for each check's last, and old
     events without a run."""
+    import sqlalchemy as sql  # here: with these, every load of the code would take half a second longer
+    from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
+    from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+    from dagster._core.storage.legacy_storage import LegacyEventLogStorage
+
     storage = instance.event_log_storage
     if isinstance(storage, LegacyEventLogStorage):
         storage = storage._storage.event_log_storage  # noqa: SLF001  # there is no other way in

@@ -1,10 +1,11 @@
 """Bind every SQL of a view to its source's schema, in an empty DuckDB: mistakes show before any data does."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 import duckdb
+import pyarrow as pa
 
 from featurestore.definitions.project import Project
 from featurestore.definitions.view import FeatureView
@@ -29,32 +30,37 @@ def bind(project: Project) -> None:
     Raises:
         DefinitionError: naming view, expression and column, with the place in the SQL.
     """
+    sharing: dict[object, list[FeatureView]] = {}  # the rows that they read
+    for view in project.feature_views:
+        sharing.setdefault((view.source, view.transform), []).append(view)
     with duckdb.connect(":memory:", config={"python_enable_replacements": False}) as connection:
-        for view in project.feature_views:
-            _bind_view(connection, view)
+        for views in sharing.values():
+            # Not `empty_table()`: it looks for pandas, and takes half a second when it finds it.
+            empty = prepared_rows(views[0], pa.Table.from_batches([], landed_schema(views[0].source)))
+            connection.register("rows", empty)
+            _bind_views(connection, views, empty.column_names)
+            connection.unregister("rows")
 
 
-def _bind_view(connection: duckdb.DuckDBPyConnection, view: FeatureView) -> None:
-    empty = prepared_rows(view, landed_schema(view.source).empty_table())
-    connection.register("rows", empty)
-    declared = expressions(view)
-    for (what, _, wanted), found in zip(declared, _types(connection, view, empty.column_names), strict=True):
-        where = f"view {view.name!r}, {what}"
-        kind = found.partition("(")[0]
-        if kind not in _FITS[wanted] | {'"NULL"', "NULL"}:
+def _bind_views(connection: duckdb.DuckDBPyConnection, views: Sequence[FeatureView], columns: list[str]) -> None:
+    declared = [(view, *one) for view in views for one in expressions(view)]
+    types = _types(connection, declared, columns)
+    for (view, what, _, wanted), found in zip(declared, types, strict=True):
+        if found.partition("(")[0] not in _FITS[wanted] | {'"NULL"', "NULL"}:
             raise DefinitionError(
-                f"{where}: the expression is {found}, but {wanted} is declared; cast it or declare it so"
+                f"view {view.name!r}, {what}: the expression is {found}, but {wanted} is declared; "
+                "cast it or declare it so"
             )
-    connection.unregister("rows")
 
 
-def _types(connection: duckdb.DuckDBPyConnection, view: FeatureView, columns: list[str]) -> list[str]:
+def _types(
+    connection: duckdb.DuckDBPyConnection, declared: Sequence[tuple[FeatureView, str, str, str]], columns: list[str]
+) -> list[str]:
     """The type of each expression; all in one query, because of many views, and one by one to find the wrong one."""
-    declared = expressions(view)
     try:
-        return [str(one) for one in connection.sql(f"SELECT {_joined(sql for _, sql, _ in declared)} FROM rows").types]
+        return [str(one) for one in connection.sql(f"SELECT {_joined(sql for *_, sql, _ in declared)} FROM rows").types]
     except duckdb.Error:
-        for what, sql, _ in declared:
+        for view, what, sql, _ in declared:
             try:
                 connection.sql(f"SELECT ({sql}) FROM rows")
             except duckdb.Error as error:

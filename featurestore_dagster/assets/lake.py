@@ -1,6 +1,6 @@
 """Closed days of each view's log, moved from DuckDB to the lake."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -20,9 +20,31 @@ JOB = "lake"
 
 
 def lake_assets(project: Project, keys: Keys = PLAIN) -> list[dg.AssetsDefinition]:
-    """One asset per view name; a step moves every version, those that are no longer declared too."""
-    versions = versions_by_name(project.feature_views)
-    return [_lake_asset(name, views, keys) for name, views in versions.items()]
+    """One asset per view name, every version in it, those that are no longer declared too; one op for all, because
+    Dagster takes its time to load an op."""
+    views = {keys.lake(name): versions for name, versions in versions_by_name(project.feature_views).items()}
+    if not views:
+        return []
+
+    @dg.multi_asset(
+        name="move_to_lake",
+        specs=[_spec(key, versions[0].name, keys) for key, versions in views.items()],
+        pool=DATABASE_POOL,
+        can_subset=True,
+    )
+    def move_to_lake(
+        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], lake: dg.ResourceParam[Lake]
+    ) -> Iterator[dg.MaterializeResult]:
+        failed: FeatureStoreError | None = None
+        for key in sorted(context.selected_asset_keys):
+            try:
+                yield _moved(key, views[key], database, lake)
+            except FeatureStoreError as error:  # of one view: the others are moved
+                failed = failed or error
+        if failed:
+            raise failure(failed, Cause.INFRASTRUCTURE) from failed
+
+    return [move_to_lake]
 
 
 def lake_schedule(project: Project, keys: Keys = PLAIN) -> dg.ScheduleDefinition:
@@ -36,38 +58,35 @@ def lake_schedule(project: Project, keys: Keys = PLAIN) -> dg.ScheduleDefinition
     )
 
 
-def _lake_asset(view: str, versions: Sequence[FeatureView], keys: Keys) -> dg.AssetsDefinition:
-    keep = {one.target: duration(one.keep, "keep") for one in versions if one.keep}
-
-    @dg.asset(
-        key=keys.lake(view),
+def _spec(key: dg.AssetKey, view: str, keys: Keys) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        key,
         deps=[keys.features(view)],
         group_name=LAKE,
         kinds={"parquet"},
         description=f"Rows of {view} that landed some days ago, sorted by entity. Every reader sees them as before.",
-        pool=DATABASE_POOL,
     )
-    def move_to_lake(database: dg.ResourceParam[Database], lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
-        try:
-            moved = lake.move(database, view, datetime.now(UTC), keep=keep)
-            manifest = lake.manifest()
-        except FeatureStoreError as error:
-            raise failure(error, Cause.INFRASTRUCTURE) from error
-        files = [
-            file
-            for log in (manifest.logs if manifest else ())
-            if log.table.view == view
-            for file in log.files
-            if file.kind == "rows"
-        ]
-        return dg.MaterializeResult(
-            metadata={
-                "dagster/row_count": dg.MetadataValue.int(sum(file.row_count for file in files)),
-                "files": dg.MetadataValue.int(len(files)),
-                "bytes": dg.MetadataValue.int(sum(file.size_bytes for file in files)),
-                "moved_days": dg.MetadataValue.int(moved.days),
-                "moved_rows": dg.MetadataValue.int(moved.rows),
-            }
-        )
 
-    return move_to_lake
+
+def _moved(key: dg.AssetKey, versions: Sequence[FeatureView], database: Database, lake: Lake) -> dg.MaterializeResult:
+    view = versions[0].name
+    keep = {one.target: duration(one.keep, "keep") for one in versions if one.keep}
+    moved = lake.move(database, view, datetime.now(UTC), keep=keep)
+    manifest = lake.manifest()
+    files = [
+        file
+        for log in (manifest.logs if manifest else ())
+        if log.table.view == view
+        for file in log.files
+        if file.kind == "rows"
+    ]
+    return dg.MaterializeResult(
+        asset_key=key,
+        metadata={
+            "dagster/row_count": dg.MetadataValue.int(sum(file.row_count for file in files)),
+            "files": dg.MetadataValue.int(len(files)),
+            "bytes": dg.MetadataValue.int(sum(file.size_bytes for file in files)),
+            "moved_days": dg.MetadataValue.int(moved.days),
+            "moved_rows": dg.MetadataValue.int(moved.rows),
+        },
+    )

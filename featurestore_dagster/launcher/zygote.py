@@ -37,6 +37,7 @@ from featurestore_dagster.launcher.worker import WORKER_TAG, Worker
 # What most runs import, but nothing at load does. Arrow looks for pandas, and takes half a second when it finds it.
 IMPORTED_BY_RUNS = (
     "dagster._core.executor.in_process",
+    "dagster._core.storage.legacy_storage",
     "dagster._core.storage.local_compute_log_manager",
     "duckdb",
     "pandas",

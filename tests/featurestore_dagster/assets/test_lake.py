@@ -23,7 +23,7 @@ def test_closed_days_move_and_are_counted(tmp_path: Path) -> None:
 
     for moved in (7, 0):
         result = dg.materialize(lake_assets(PROJECT), resources=resources)
-        [event] = result.asset_materializations_for_node("lake__last_click")
+        [event] = result.asset_materializations_for_node("move_to_lake")
         found = {name: value.value for name, value in event.metadata.items()}
         assert (found["dagster/row_count"], found["files"], found["moved_rows"]) == (7, 1, moved)
         assert event.asset_key == PLAIN.lake("last_click")
