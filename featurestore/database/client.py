@@ -11,10 +11,11 @@ from typing import Any, Protocol, TypeVar, cast
 import pyarrow as pa
 
 from featurestore.database.job_files import JobFiles
-from featurestore.database.jobs import REPLY, AppendJob, AppendReply, CatalogueJob, Job, JobReply, MoveJob, encode
+from featurestore.database.jobs import AppendJob, AppendReply, CatalogueJob, Job, JobReply, MoveJob
 from featurestore.database.queues import Queues, connect, redis_errors
 from featurestore.database.reads import ReadRequest, Value, params_to_wire, table_of
 from featurestore.database.rows import build
+from featurestore.database.wire import REPLY, encode
 from featurestore.definitions.query import Query
 from featurestore.errors import DatabaseBusyError, JobRefusedError
 from featurestore.settings import Settings

@@ -15,8 +15,9 @@ import redis
 
 from featurestore.database.feature_jobs import FeatureJob
 from featurestore.database.job_files import JobFiles
-from featurestore.database.jobs import HEADER, KIND, AppendJob, Job, JobReply, decode, job_id_of, reply_key_of
+from featurestore.database.jobs import AppendJob, Job, JobReply
 from featurestore.database.queues import REPLY_TTL_S, Queues
+from featurestore.database.wire import HEADER, KIND, decode, job_id_of, reply_key_of
 from featurestore.errors import JobRefusedError, TransientError
 from featurestore.settings import DatabaseSettings
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.ipc as ipc
 
-from featurestore.database.jobs import IN_FILE
+from featurestore.database.wire import IN_FILE
 from featurestore.errors import JobRefusedError, TransientError
 
 _LARGEST_BYTES = 2 * 2**30

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from featurestore.database.jobs import encode
 from featurestore.database.queues import Queues
+from featurestore.database.wire import encode
 from featurestore.errors import QueryError
 from tests.featurestore.database.examples import job
 from tests.featurestore.database.serving import client, on_a_thread, process, settings_for

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from featurestore.database.feature_jobs import FeatureJob, Value
-from featurestore.database.jobs import decode, job_id_of, reply_key_of, to_ipc
+from featurestore.database.wire import decode, job_id_of, reply_key_of, to_ipc
 from featurestore.errors import JobRefusedError
 
 AT = "2026-01-31T12:00:00.5Z"

@@ -10,8 +10,9 @@ import redis
 
 from featurestore.database.intake import GROUP, Intake, refusal
 from featurestore.database.job_files import JobFiles
-from featurestore.database.jobs import JobReply, encode
+from featurestore.database.jobs import JobReply
 from featurestore.database.queues import Queues, connect, redis_errors
+from featurestore.database.wire import encode
 from featurestore.errors import StoreUnavailableError
 from featurestore.settings import DatabaseSettings
 from tests.featurestore.database.examples import job

@@ -7,8 +7,8 @@ import pytest
 import redis
 
 from featurestore.database.job_files import JobFiles
-from featurestore.database.jobs import LARGE_BYTES, decode, encode
 from featurestore.database.queues import Queues
+from featurestore.database.wire import LARGE_BYTES, decode, encode
 from featurestore.errors import DatabaseBusyError, JobRefusedError, TransientError
 from tests.featurestore.database.examples import job, row, table
 from tests.featurestore.database.serving import client, on_a_thread, settings_for

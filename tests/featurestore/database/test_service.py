@@ -14,9 +14,10 @@ import redis
 
 from featurestore.database.intake import CONSUMER, GROUP, Intake
 from featurestore.database.job_files import JobFiles
-from featurestore.database.jobs import SchemaJob, encode
+from featurestore.database.jobs import SchemaJob
 from featurestore.database.queues import Queues, connect
 from featurestore.database.tables import view_table
+from featurestore.database.wire import encode
 from featurestore.errors import DatabaseBusyError, JobRefusedError, TransientError
 from tests.featurestore.database.examples import ACTIVITY, SCHEMA, job
 from tests.featurestore.database.serving import Serving, client, on_a_thread, process, settings_for
