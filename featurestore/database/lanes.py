@@ -58,7 +58,7 @@ class FairQueue(Generic[Item]):
 class Seats:
     """How many queries run at once: `count` quick ones, and as many slow ones beside them.
 
-    A query that still runs after a while moves to a slow seat, if one is free, so that small queries get through
+    A query that still runs after a while moves to a slow seat as soon as one is free, so that small queries get through
     between a few heavy ones.
     """
 
@@ -92,7 +92,7 @@ class Seat:
 
 
 class Alarms:
-    """Calls what is due, about a twentieth of a second late at most, in one thread.
+    """Calls what is due, about a twentieth of a second late at most, and again until it is over, in one thread.
 
     A `threading.Timer` for each query would cost more than a small query does.
     """
@@ -106,7 +106,7 @@ class Alarms:
 
     @contextmanager
     def after(self, seconds: float, call: Callable[[], None]) -> Generator[None]:
-        """Call it if what runs inside takes so long. It may still be called right after."""
+        """Call it if what runs inside takes so long, and again while it does. It may still be called right after."""
         alarm = _Alarm(monotonic() + seconds, call)
         with self._changed:
             heappush(self._due, alarm)
@@ -118,9 +118,10 @@ class Alarms:
             alarm.call = None  # and is dropped when it is due
 
     def ring(self) -> None:
-        """Call everything that is waiting, now."""
+        """Call everything that is waiting, now and again."""
         with self._changed:
             self._call_due(inf)
+            self._changed.notify()
 
     def close(self) -> None:
         with self._changed:
@@ -137,9 +138,15 @@ class Alarms:
                 self._changed.wait(max(pause_s, _TICK_S))
 
     def _call_due(self, now: float) -> None:
+        late: list[_Alarm] = []
         while self._due and self._due[0].at <= now:
-            if call := heappop(self._due).call:
+            alarm = heappop(self._due)
+            if call := alarm.call:
                 call()
+                late.append(alarm)
+        for alarm in late:
+            alarm.at = monotonic() + _TICK_S
+            heappush(self._due, alarm)
 
 
 @dataclass(slots=True, order=True)
@@ -149,7 +156,10 @@ class _Alarm:
 
 
 class Deadline:
-    """Interrupts a cursor when its time is up; `passed` says whether it did."""
+    """Interrupts a cursor when its time is up; `passed` says whether it did.
+
+    An interruption between two statements is forgotten by DuckDB, so one is not enough.
+    """
 
     def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
         self._cursor = cursor
