@@ -7,7 +7,7 @@ from datetime import datetime
 from featurestore.database.client import Database
 from featurestore.definitions.changes import Change, Known, Missing, find_changes
 from featurestore.definitions.project import Project
-from featurestore.definitions.source import Source
+from featurestore.definitions.source import AssetSource, Source
 from featurestore.definitions.view import FeatureView
 from featurestore.landing.batch import Batch
 from featurestore.landing.zone import LandingZone
@@ -74,7 +74,8 @@ def _changed_sources(project: Project, zone: LandingZone, versions: Iterable[Log
     """A daemon reads the declared schemas when it starts: a source that is new, or lands with another schema."""
     known = {one.source for one in versions}
     for source in project.sources:
-        if source.name not in known or _landed_otherwise(source, zone):
+        is_ingested = not isinstance(source, AssetSource)  # Dagster lands those
+        if is_ingested and (source.name not in known or _landed_otherwise(source, zone)):
             yield source.name
 
 

@@ -27,6 +27,7 @@ class Platform:
     data_dir: Path
     given: Mapping[str, object] = field(default_factory=dict[str, object])
     directory: Path = TREE  # where the user stands
+    python: Path = Path(sys.executable)
 
     @property
     def env(self) -> dict[str, str]:
@@ -41,7 +42,7 @@ class Platform:
     def command(self, *words: str, within_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run `featurestore WORDS`."""
         return subprocess.run(
-            [sys.executable, "-m", "featurestore_cli.main", *words],
+            [str(self.python), "-m", "featurestore_cli.main", *words],
             cwd=self.directory,
             env=self.env,
             capture_output=True,

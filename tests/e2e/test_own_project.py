@@ -1,25 +1,37 @@
-"""A project of one's own, from `init` to a second version of a view, with the commands that `init` names."""
+"""A project of one's own, from `init` to a second version of a view, with the commands that `init` names.
+
+Everything is run by the installed wheel, away from this tree.
+"""
 
 import json
+import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from tests.e2e.installed import install
 from tests.e2e.platform import Platform, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.services, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Platform:
+    """What `init` makes."""
+    python = install(tmp_path_factory.mktemp("python"))
     directory = tmp_path_factory.mktemp("own") / "my_shop"
-    made = Platform(directory / ".featurestore", directory=directory)
-    Platform(directory.parent).said("init", str(directory))
-    try:
-        made.up()
-        yield made
-    finally:
-        made.down()
+    Platform(directory.parent, directory=directory.parent, python=python).said("init", str(directory))
+    return Platform(directory / ".featurestore", directory=directory, python=python)
+
+
+@pytest.fixture(scope="module")
+def project(made: Platform) -> Iterator[Platform]:
+    with made.running() as started:
+        yield started
 
 
 def restarts(project: Platform) -> dict[str, tuple[int, int]]:
@@ -31,6 +43,24 @@ def restarts(project: Platform) -> dict[str, tuple[int, int]]:
 def ratio(project: Platform) -> str:
     """Of user 1, online."""
     return project.command("get", "user", "1", "debt_to_income").stdout
+
+
+def test_its_tests_are_green(made: Platform) -> None:
+    tests = [str(made.python), "-m", "pytest", "-q"]
+    done = subprocess.run(tests, cwd=made.directory, env=made.env, capture_output=True, text=True, check=False)
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_it_knows_nothing_of_this_tree(made: Platform) -> None:
+    said = subprocess.run(
+        [str(made.python), "-c", "import featurestore_cli; print(featurestore_cli.__file__)"],
+        cwd=made.directory,
+        env=made.env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert Path(said.stdout).is_relative_to(made.python.parents[1])
 
 
 def test_a_row_that_is_uploaded_is_online(project: Platform) -> None:
@@ -69,3 +99,30 @@ def test_a_new_version_gets_its_history_without_a_restart(project: Platform) -> 
 def test_going_back_is_one_command(project: Platform) -> None:
     project.said("views", "activate", "credit", "1")
     wait_until(lambda: "0.125" in ratio(project), 10, "version 1 is what its name gives", project)
+
+
+ORDERS = """
+
+ORDERS = fs.AssetSource("orders", path="orders", timestamp="at", schema={"user_id": int, "price": float})
+SPENDING = fs.FeatureView("spending", USER, ORDERS, [fs.Feature("last_price", float, "price", online=True)])
+"""
+
+
+def test_a_version_is_dropped_by_apply_alone_and_the_rows_of_a_folder_are_a_source(project: Platform) -> None:
+    project.said("views", "activate", "credit", "2")
+    before = restarts(project)
+    features = project.directory / "my_shop" / "user.py"
+    text = features.read_text()
+    old = text[text.index("CREDIT =") : text.index("PERCENT =")]
+    features.write_text(text.replace(old, "").replace("PERCENT =", "CREDIT =") + ORDERS)
+    assert "v1 is not declared any more" in project.said("plan")
+    assert "not declared" in project.said("views", "list")
+    assert "credit v1 was dropped" in project.said("apply", within_s=300)
+    assert "not declared" not in project.said("views", "list")
+    assert "12.5" in ratio(project)
+    (project.directory / "orders").mkdir()
+    rows = pa.table({"user_id": [1], "at": pa.array([datetime.now(UTC)], pa.timestamp("us", "UTC")), "price": [9.75]})
+    pq.write_table(rows, project.directory / "orders.tmp")
+    (project.directory / "orders.tmp").rename(project.directory / "orders" / "1.parquet")
+    wait_until(lambda: "9.75" in project.command("get", "user", "1", "last_price").stdout, 90, "it is online", project)
+    assert restarts(project) == before

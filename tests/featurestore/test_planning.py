@@ -55,5 +55,7 @@ def test_daemons_have_to_learn_of_a_source_that_is_new_or_lands_otherwise(shop: 
     shop.sell(1)  # with another schema version than the declared one
     other = fs.KafkaSource("views", timestamp="at", schema={"user_id": int})
     view = fs.FeatureView("seen", V1.entity, other, [fs.Feature("seen_user", int, "user_id")])
-    plan = make_plan(fs.Project((V1, view)), shop.zone, shop.database)
+    folder = fs.AssetSource("bills", path="bills", timestamp="at", schema={"user_id": int})  # Dagster lands it
+    billed = fs.FeatureView("billed", V1.entity, folder, [fs.Feature("billed_user", int, "user_id")])
+    plan = make_plan(fs.Project((V1, view, billed)), shop.zone, shop.database)
     assert plan.changed_sources == (CLICKS.name, "views")

@@ -30,8 +30,8 @@ def run(project: Path, *words: str) -> str:
     return done.stdout
 
 
-def test_its_test_is_green_and_a_mistake_turns_it_red(project: Path) -> None:
-    assert "1 passed" in run(project, "pytest", "-q", "-p", "no:cacheprovider")
+def test_its_tests_are_green_and_a_mistake_turns_one_red(project: Path) -> None:
+    assert "2 passed" in run(project, "pytest", "-q", "-p", "no:cacheprovider")
     features = project / "my_shop" / "user.py"
     features.write_text(features.read_text().replace("debt / nullif", "debt * 2 / nullif"))
     with pytest.raises(AssertionError, match="1 failed"):
