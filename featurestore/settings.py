@@ -104,7 +104,9 @@ class GrpcSettings:
     max_upload_bytes: int = 16 * 2**30
     max_open_uploads: int = 64
     peer_streams: int = 4  # that one host may have open
-    silence_s: float = 60.0  # after which a stream is cut
+    silence_s: float = 60.0  # after which a sender is cut
+    slowest_bytes_s: float = 1024.0  # and so is one that goes on sending less than this
+    expire_s: float = 24 * 3600.0  # after which an upload that nobody goes on with is forgotten
     part_rows: int = 1_000_000
     part_bytes: int = 128 * 2**20
 

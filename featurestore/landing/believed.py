@@ -10,7 +10,7 @@ from featurestore.landing.batch import Batch
 from featurestore.landing.chain import Floor, files_from, floor, read_floor
 from featurestore.landing.publish import file_name, read_batch
 from featurestore.landing.storage import Storage
-from featurestore.landing.uploads import REMOVED, read_manifest
+from featurestore.landing.uploads import DIRECTORY, REMOVED, read_manifest
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Believed:
     def refresh(self, source: str) -> None:
         """Look for what is new in the directories of a source; those that did not change are not listed again."""
         for name in self._storage.directories(source):
-            if name.startswith("upload="):
+            if name.startswith(DIRECTORY):
                 self.read_upload(f"{source}/{name}")
             elif name.startswith("gen="):
                 for partition in self._storage.directories(f"{source}/{name}"):

@@ -5,6 +5,7 @@ import io
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, BinaryIO, cast
 
 from azure.storage.blob import BlobClient, BlobPrefix
@@ -61,6 +62,13 @@ class BlobStorage:
             self._container.create()
             file.seek(0)
             return self._container.create_blob(path, file)
+
+    def written_at(self, path: str) -> datetime | None:
+        try:
+            with self._container.explained(path):
+                return self._container.client.get_blob_client(path).get_blob_properties().last_modified
+        except BlobMissingError:
+            return None
 
     def remove(self, path: str) -> None:
         try:

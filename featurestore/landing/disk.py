@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Generator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -84,6 +85,12 @@ class DiskStorage:
         os.unlink(file.name)  # noqa: PTH108  # as link had it
         fsync_directory(final.parent)
         return True
+
+    def written_at(self, path: str) -> datetime | None:
+        try:
+            return datetime.fromtimestamp((self.root / path).stat().st_mtime, UTC)
+        except FileNotFoundError:
+            return None
 
     def remove(self, path: str) -> None:
         (self.root / path).unlink(missing_ok=True)

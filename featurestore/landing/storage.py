@@ -1,6 +1,7 @@
 """Where landed files lie: on the local disk or in Azure Blob Storage, behind one small protocol."""
 
 from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import BinaryIO, Protocol
 
 from featurestore.settings import Settings
@@ -55,6 +56,10 @@ class Storage(Protocol):
 
         Returns whether the name was free: of many who create one path, exactly one is told so.
         """
+        ...
+
+    def written_at(self, path: str) -> datetime | None:
+        """When a file was written, by the storage's clock; None where there is none."""
         ...
 
     def remove(self, path: str) -> None:

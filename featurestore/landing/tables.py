@@ -42,7 +42,7 @@ def land_table(
         DeadLetter(one.row, one.reason, msgspec.json.encode(rows.slice(one.row, 1).to_pylist()[0]))
         for one in rejections
     ]
-    return upload.publish(
+    manifest = upload.publish(
         sha256=sha256(upload_id.encode()).hexdigest(),
         size_bytes=rows.nbytes,
         schema=table.schema,
@@ -50,6 +50,8 @@ def land_table(
         dead=dead,
         now=now,
     )
+    upload.sweep(manifest)  # of what a killed process left
+    return manifest
 
 
 def _landed(source: Source, rows: pa.Table) -> pa.Table:

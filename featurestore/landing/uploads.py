@@ -22,6 +22,7 @@ from featurestore.landing.dead_letters import DeadLetter
 from featurestore.landing.disk import TEMPORARY
 from featurestore.landing.storage import Storage
 
+DIRECTORY = "upload="  # and the id
 MANIFEST = "manifest.json"
 REMOVED = "removed"  # beside it: the rows are older than their source is kept; the upload's id stays taken
 
@@ -116,7 +117,7 @@ class UploadLanding:
     """Lands one upload. Used by one thread at a time; several uploads of one id race safely."""
 
     def __init__(self, storage: Storage, source: str, upload_id: str) -> None:
-        self.chain = f"{source}/upload={upload_id}"
+        self.chain = f"{source}/{DIRECTORY}{upload_id}"
         self._storage, self._source, self._upload_id = storage, source, upload_id
         self._parts: list[Part] = []
 
@@ -186,10 +187,20 @@ class UploadLanding:
         self.sweep(manifest)
         return manifest
 
+    def left_at(self) -> datetime | None:
+        """When the last file of an upload that is open was written; None where there is none, or it is decided."""
+        names = self._storage.names(self.chain)
+        if MANIFEST in names:
+            return None
+        return max(filter(None, (self._storage.written_at(f"{self.chain}/{name}") for name in names)), default=None)
+
     def give_up(self, now: Callable[[], datetime]) -> None:
-        """Cancel the upload if parts of it are left, so that they can be removed; otherwise its id stays free."""
+        """Cancel the upload if anything of it is left, so that it can be removed; otherwise its id stays free.
+
+        Nobody is landing it.
+        """
         if self._storage.names(self.chain):
-            self.cancel(now)
+            self.sweep(self.cancel(now), alone=True)
 
     def sweep(self, decided: Manifest, *, alone: bool = False) -> None:
         """Remove what the manifest does not name: there is no other, so that it can never be seen.

@@ -19,7 +19,7 @@ from featurestore.landing.disk import TEMPORARY, DiskStorage
 from featurestore.landing.publish import Fenced, Published, file_name, publish, read_batch
 from featurestore.landing.rewritten import RewrittenFiles
 from featurestore.landing.storage import Storage
-from featurestore.landing.uploads import UploadLanding
+from featurestore.landing.uploads import DIRECTORY, UploadLanding
 
 _LEFTOVER_FILE = re.compile(rf"\.?(\d{{20}})\.[0-9a-f]+({re.escape(dead_letters.SUFFIX)}|{re.escape(TEMPORARY)})")
 
@@ -102,6 +102,11 @@ class LandingZone:
     def open_upload(self, source: str, upload_id: str) -> UploadLanding:
         return UploadLanding(self.storage, source, upload_id)
 
+    def uploads(self, source: str) -> list[UploadLanding]:
+        """Every upload of a source that anything was written of."""
+        names = [name for name in self.storage.directories(source) if name.startswith(DIRECTORY)]
+        return [self.open_upload(source, name.removeprefix(DIRECTORY)) for name in names]
+
     def tail(self, chain: str) -> Batch | None:
         """The last batch of a Kafka chain, read fresh from the storage; None where nothing has landed."""
         starts = [int(match[1]) for match in map(BATCH_FILE.fullmatch, self.storage.names(chain)) if match]
@@ -158,7 +163,7 @@ class LandingZone:
             for batch in self._believed.known(chain):
                 if batch.batch_id == batch_id:
                     return batch
-            if "/upload=" not in chain:
+            if f"/{DIRECTORY}" not in chain:
                 try:
                     return read_batch(self.storage, batch_id)
                 except FileNotFoundError:

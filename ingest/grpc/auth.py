@@ -70,7 +70,7 @@ class TokenInterceptor(grpc.ServerInterceptor):
         known = not self._tokens or self._tokens.sources_of(handler_call_details.invocation_metadata)
         if handler is None or handler_call_details.method.startswith(_OPEN) or known:
             return handler
-        make = grpc.unary_unary_rpc_method_handler
+        make = grpc.stream_unary_rpc_method_handler  # which waits for no message
         return make(_refuse, handler.request_deserializer, handler.response_serializer)
 
 

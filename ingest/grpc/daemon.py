@@ -21,7 +21,7 @@ from featurestore.settings import Settings
 from ingest.grpc.auth import TokenInterceptor, Tokens
 from ingest.grpc.events import Events
 from ingest.grpc.servicer import IngestServicer
-from ingest.grpc.streams import Streams
+from ingest.grpc.streams import MessageInterceptor, Streams
 from ingest.grpc.tls import listen
 from ingest.grpc.uploads import Uploads
 from ingest.metrics import IngestMetrics
@@ -53,9 +53,16 @@ class GrpcDaemon:
         self._uploads = Uploads(settings, project, zone, metrics)
         self._events = Events(settings, project, zone, metrics, self._uploads)
         self._tokens = Tokens(settings.grpc)
-        self._streams = Streams(per_peer=settings.grpc.peer_streams, longest_silence_s=settings.grpc.silence_s)
+        self._streams = Streams(
+            per_peer=settings.grpc.peer_streams,
+            longest_silence_s=settings.grpc.silence_s,
+            slowest_bytes_s=settings.grpc.slowest_bytes_s,
+        )
         self._servicer = IngestServicer(self._uploads, self._events, self._tokens, self._streams)
-        self._grpc_health = grpc_health.HealthServicer(experimental_non_blocking=True)
+        # Who watches holds a thread only until it has sent its message; without it, for ever: none of the others.
+        self._grpc_health = grpc_health.HealthServicer(
+            experimental_non_blocking=True, experimental_thread_pool=_threads(1, "watch")
+        )
         self._server: grpc.Server | None = None
         self._sweep_at = 0.0
         self.port = 0
@@ -64,10 +71,13 @@ class GrpcDaemon:
         grpc_settings = self._settings.grpc
         self._settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._server = grpc.server(
-            ThreadPoolExecutor(grpc_settings.threads, thread_name_prefix="grpc"),
-            interceptors=[TokenInterceptor(self._tokens)],
+            _threads(grpc_settings.threads, "streams"),
+            interceptors=[
+                TokenInterceptor(self._tokens),
+                MessageInterceptor(self._streams, _threads(grpc_settings.threads, "calls")),
+            ],
             options=_OPTIONS,
-            maximum_concurrent_rpcs=2 * grpc_settings.threads,
+            maximum_concurrent_rpcs=4 * grpc_settings.threads,
         )
         pb_grpc.add_IngestServicer_to_server(self._servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._grpc_health, self._server)
@@ -83,8 +93,8 @@ class GrpcDaemon:
         if time.monotonic() >= self._sweep_at:
             self._uploads.sweep()
             self._sweep_at = time.monotonic() + _SWEEP_S
-        if cut := self._streams.cut_silent():
-            log.info("cut %d streams: their senders were silent for %g s", cut, self._settings.grpc.silence_s)
+        if cut := self._streams.cut_slow():
+            log.info("cut %d calls: their senders were silent or too slow", cut)
         free_bytes = shutil.disk_usage(self._settings.data_dir).free
         if free_bytes < self._settings.ingest.disk_reserve_bytes:
             self._tell(serving=False)
@@ -107,6 +117,10 @@ class GrpcDaemon:
         states = health_pb2.HealthCheckResponse
         for service in ("", SERVICE):
             self._grpc_health.set(service, states.SERVING if serving else states.NOT_SERVING)
+
+
+def _threads(count: int, name: str) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, thread_name_prefix=name)
 
 
 def main(settings: Settings) -> int:

@@ -24,6 +24,7 @@ from featurestore.landing.uploads import Manifest, UploadLanding
 from featurestore.landing.zone import LandingZone, utc_now
 from featurestore.settings import Settings
 from ingest.grpc.formats import read_csv, read_ndjson
+from ingest.grpc.leftovers import Leftovers
 from ingest.grpc.parquet import read_parquet
 from ingest.grpc.pieces import FileRefusedError, Piece
 from ingest.grpc.refusals import InvalidFieldError, RefusedError
@@ -40,7 +41,6 @@ _READERS: dict[Format, Callable[[Path, Door, Callable[[], datetime]], Iterator[P
     "csv": read_csv,
     "ndjson": read_ndjson,
 }
-_EXPIRE_S = 24 * 3600.0  # of an upload that nobody goes on with
 _ID_CHARACTERS = 256
 _RETRY_S = 1.0
 
@@ -115,6 +115,7 @@ class Uploads:
     def __init__(self, settings: Settings, project: Project, zone: LandingZone, metrics: IngestMetrics) -> None:
         self._settings, self._project, self._zone, self._metrics = settings, project, zone, metrics
         self._spools = SpoolDirectory(settings.data_dir / "uploads")
+        self._leftovers = Leftovers(project, zone)
         self._lock = threading.Lock()
         self._busy: set[str] = set()
 
@@ -176,7 +177,8 @@ class Uploads:
 
     def sweep(self) -> None:
         """Forget what nobody goes on with, and what a crash left of uploads that are decided."""
-        for name in self._spools.expired(_EXPIRE_S):
+        expire_s = self._settings.grpc.expire_s
+        for name in self._spools.expired(expire_s):
             with self._lock:
                 spool = self._spools.get(name) if name not in self._busy else None
             if spool is not None:
@@ -188,6 +190,7 @@ class Uploads:
             if decided := landing.manifest():
                 landing.sweep(decided, alone=True)
                 spool.remove()
+        self._leftovers.sweep(expire_s)
 
     def _landing(self, announced: Announced) -> UploadLanding:
         return self._zone.open_upload(announced.source, safe_id(announced.upload_id))

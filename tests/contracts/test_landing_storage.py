@@ -78,6 +78,10 @@ def test_a_file_is_created_once(storage: Storage) -> None:
     assert write(storage, "a/b/1.parquet", b"first")
     assert not write(storage, "a/b/1.parquet", b"second")
     assert read(storage, "a/b/1.parquet") == b"first"
+    written_at = storage.written_at("a/b/1.parquet")
+    assert written_at is not None
+    assert abs((datetime.now(UTC) - written_at).total_seconds()) < 60
+    assert storage.written_at("a/b/2.parquet") is None
     assert storage.names("a/b") == ["1.parquet"]
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import google_crc32c
 import grpc
 import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
@@ -18,11 +19,13 @@ from featurestore.settings import GrpcSettings, Settings
 from ingest.client import Tls, send_events, upload
 from ingest.grpc.auth import Tokens
 from ingest.grpc.daemon import SERVICE
+from ingest.grpc.streams import Stream
 from ingest.pb import ingest_pb2 as pb
 from ingest.pb import ingest_pb2_grpc as pb_grpc
 from tests.certificates import make_certificates
 from tests.corpus.bad_files import HEADER, LINE, ndjson
 from tests.ingest.grpc.conftest import serving, with_grpc
+from tests.services import eventually
 
 Details = dict[type, ErrorInfo | BadRequest | RetryInfo]
 
@@ -222,7 +225,7 @@ def _opening(upload_id: str) -> Iterator[pb.UploadFileRequest]:
     return iter([pb.UploadFileRequest(upload=pb.UploadReference(source="profiles", upload_id=upload_id))])
 
 
-def test_a_silent_sender_is_cut_and_a_slow_one_is_not(settings: Settings, tmp_path: Path) -> None:
+def test_a_silent_sender_is_cut_and_others_are_not(settings: Settings, tmp_path: Path) -> None:
     given = threading.Event()
     with (
         serving(with_grpc(settings, silence_s=0.0), stepping=True) as address,
@@ -234,3 +237,83 @@ def test_a_silent_sender_is_cut_and_a_slow_one_is_not(settings: Settings, tmp_pa
     with serving(settings, stepping=True) as address:
         given.set()
         assert upload(_file(tmp_path), "profiles", address=address, giving_up=given).rows == 1
+
+
+def test_a_sender_who_is_never_silent_but_slow_is_cut(settings: Settings) -> None:
+    end = threading.Event()
+
+    def trickle() -> Iterator[pb.UploadFileRequest]:
+        yield pb.UploadFileRequest(upload=pb.UploadReference(source="profiles", upload_id="a"))
+        for offset in range(1_000):
+            end.wait(0.02)
+            yield pb.UploadFileRequest(chunk=pb.Chunk(offset=offset, data=b"x", crc32c=google_crc32c.value(b"x")))
+
+    slow = with_grpc(settings, silence_s=0.5, slowest_bytes_s=1e9)
+    with serving(slow, stepping=True) as address, grpc.insecure_channel(address) as channel:
+        stub = pb_grpc.IngestStub(channel)
+        stub.StartUpload(request(size_bytes=2_000), timeout=10)
+        call = stub.UploadFile.future(trickle(), timeout=60)
+        assert call.code() == grpc.StatusCode.CANCELLED
+        end.set()
+        reference = pb.UploadReference(source="profiles", upload_id="a")
+        eventually(lambda: stub.GetUpload(reference, timeout=10).committed_bytes > 0)  # what came is kept
+
+
+@pytest.mark.parametrize(
+    ("waits", "cut_at"),
+    [
+        ([(59, 0), (61, 0)], 120),  # what brings nothing gives no time
+        ([(59, 1)] * 5, 118),
+        ([(59, 100_000)] * 5, None),
+        ([(100 / 1024, 100)] * 5_000, None),  # just fast enough
+        ([(110 / 1024, 100)] * 10_000, 659.9),
+    ],
+)
+def test_how_slow_a_sender_may_be(
+    monkeypatch: pytest.MonkeyPatch, waits: list[tuple[float, int]], cut_at: float | None
+) -> None:
+    """Waits of some seconds for messages of some bytes, at 60 s of silence and 1,024 bytes a second."""
+    clock, found = [0.0], list[float]()
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    stream = Stream(Peer(), "file", longest_s=60, slowest_bytes_s=1024)  # pyright: ignore[reportArgumentType]
+
+    def messages() -> Iterator[pb.Chunk]:
+        for wait_s, size_bytes in waits:
+            clock[0] += wait_s
+            if stream.is_too_slow:
+                found.append(clock[0])
+            yield pb.Chunk(data=b"x" * max(0, size_bytes - 2)) if size_bytes > 2 else pb.Chunk()
+
+    for _ in stream.heard(messages()):
+        clock[0] += 1_000  # while the service works, nobody is too slow
+        assert not stream.is_too_slow
+        clock[0] -= 1_000
+    assert (found[0] if found else None) == (cut_at if cut_at is None else pytest.approx(cut_at, abs=1))
+
+
+class Peer:
+    """Of a call, who it is from."""
+
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
+
+@pytest.mark.parametrize("token", ["", "secret"])
+def test_calls_whose_message_never_comes_do_not_hold_the_service(settings: Settings, token: str) -> None:
+    end, path = threading.Event(), "/featurestore.v1.Ingest/BatchEvents"
+
+    def nothing() -> Iterator[pb.BatchEventsRequest]:
+        end.wait(60)
+        yield from ()
+
+    few = with_grpc(settings, threads=2, peer_streams=2, silence_s=0.2, token=token)
+    with serving(few, stepping=True) as address, grpc.insecure_channel(address) as channel:
+        call = channel.stream_unary(path, pb.BatchEventsRequest.SerializeToString, pb.BatchEventsResponse.FromString)
+        waiting = [call.future(nothing(), timeout=60) for _ in range(6)]
+        assert send_events([ndjson()], "profiles", address=address, token=token).rows == 1
+        refusals = {grpc.StatusCode.UNAUTHENTICATED} if token else _CUT
+        assert {one.code() for one in waiting} <= refusals
+        end.set()
+
+
+_CUT = {grpc.StatusCode.CANCELLED, grpc.StatusCode.RESOURCE_EXHAUSTED}

@@ -13,6 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from featurestore.errors import TerminalError
+from featurestore.landing.disk import TEMPORARY
 from featurestore.landing.zone import LandingZone
 from featurestore.settings import Settings
 from ingest.grpc.daemon import SERVICE
@@ -300,20 +301,28 @@ def test_a_disk_below_its_reserve_takes_nothing_new(settings: Settings) -> None:
 
 
 def test_what_nobody_goes_on_with_is_forgotten_and_its_id_is_free_again(settings: Settings, zone: LandingZone) -> None:
-    orphan = pb.UploadReference(source="profiles", upload_id="orphan")
+    orphan, batch, fresh = (
+        pb.UploadReference(source="profiles", upload_id=name) for name in ("orphan", "batch", "fresh")
+    )
     with serving(settings) as address, grpc.insecure_channel(address) as channel:
         for reference in (REFERENCE, orphan):
             start(pb_grpc.IngestStub(channel), reference=reference)
             send(pb_grpc.IngestStub(channel), chunk(0, FILE[:100]), reference=reference)
-    # As if it had been killed while it landed one of them, long ago.
-    zone.open_upload("profiles", "orphan").write_part(pa.table({"event_timestamp": [0]}), first_row=0, end_row=1)
-    for path in (settings.data_dir / "uploads").rglob("*"):
+    # As if it had been killed while it landed one of them, and while it landed two batches of events.
+    for name in ("orphan", "batch", "fresh"):
+        landing = zone.open_upload("profiles", name)
+        landing.write_part(pa.table({"event_timestamp": [0]}), first_row=0, end_row=1)
+        (settings.landing_dir / landing.chain / f".part-x.y{TEMPORARY}").touch()
+    long_ago = [settings.data_dir / "uploads", *(settings.landing_dir / "profiles").glob("upload=[!f]*")]
+    for path in (path for directory in long_ago for path in directory.rglob("*")):
         os.utime(path, (0, 0))
 
     with serving(settings) as address, grpc.insecure_channel(address) as channel:
         stub = pb_grpc.IngestStub(channel)
         assert start(stub).committed_bytes == 0
         assert send(stub, chunk(0, FILE)).state == pb.UPLOAD_STATE_LANDED
-        assert stub.GetUpload(orphan, timeout=10).state == pb.UPLOAD_STATE_CANCELLED
-
-    assert [path.name for path in (settings.landing_dir / "profiles" / "upload=orphan").iterdir()] == ["manifest.json"]
+        for reference in (orphan, batch):
+            assert stub.GetUpload(reference, timeout=10).state == pb.UPLOAD_STATE_CANCELLED
+            left = settings.landing_dir / "profiles" / f"upload={reference.upload_id}"
+            assert [path.name for path in left.iterdir()] == ["manifest.json"]
+        assert start(stub, reference=fresh).state == pb.UPLOAD_STATE_OPEN
