@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 import featurestore as fs
 from featurestore.errors import TransientError
 from featurestore.landing.batch import Batch
+from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone
 from featurestore.process.health import Health
 from featurestore.settings import IngestSettings, KafkaSettings, Settings
@@ -154,9 +155,13 @@ def in_background(*others: Stepped) -> Generator[None]:
             thread.join(30)
 
 
+def zone_of(settings: Settings) -> LandingZone:
+    """The landing zone of a reader who comes now."""
+    return LandingZone(open_storage(settings))
+
+
 def landed(settings: Settings, source: str = "source_0") -> list[Batch]:
-    """What a reader who comes now finds."""
-    return LandingZone(settings.landing_dir).batches(source)
+    return zone_of(settings).batches(source)
 
 
 def rows_in(settings: Settings, source: str = "source_0") -> int:
@@ -165,7 +170,7 @@ def rows_in(settings: Settings, source: str = "source_0") -> int:
 
 def numbers(settings: Settings, source: str = "source_0") -> list[int]:
     """The landed `n`, by partition and offset."""
-    zone = LandingZone(settings.landing_dir)
+    zone = zone_of(settings)
     batches = sorted(zone.batches(source), key=lambda batch: (batch.chain, batch.start))
     return [n for batch in batches for n in zone.read(batch)["n"].to_pylist()]
 

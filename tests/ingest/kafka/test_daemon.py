@@ -1,10 +1,14 @@
 """The Kafka daemon against a real broker: what it lands, when, and who of a group does."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from featurestore.errors import SettingsError
-from featurestore.landing.zone import LandingZone
 from featurestore.settings import Settings
 from tests.ingest.kafka.conftest import (
     Topic,
@@ -18,12 +22,25 @@ from tests.ingest.kafka.conftest import (
     rows_in,
     with_ingest,
     with_kafka,
+    zone_of,
 )
+from tests.ingest.zombies import patiently
+from tests.services import Azurite
 
 pytestmark = pytest.mark.services
 
 
-def test_records_land_in_order_with_their_dead_letters(topic: Topic, settings: Settings) -> None:
+@pytest.fixture(params=["disk", "azure"])
+def lying(request: pytest.FixtureRequest, settings: Settings, topic: Topic) -> Settings:
+    """With a landing zone on the disk, and in Azure Blob Storage."""
+    if request.param == "disk":
+        return settings
+    azurite: Azurite = request.getfixturevalue("azurite")
+    return replace(settings, azure=replace(azurite.settings, landing_container=f"landing-{topic.name}"))
+
+
+def test_records_land_in_order_with_their_dead_letters(topic: Topic, lying: Settings) -> None:
+    settings = lying
     topic.create()
     topic.send([(b"1", record(1, 0)), (b"1", b"{"), (b"1", None), (b"2", record(1, 1)), (None, record(3, 2))])
 
@@ -32,7 +49,7 @@ def test_records_land_in_order_with_their_dead_letters(topic: Topic, settings: S
         service.until_ready()
 
         assert numbers(settings) == [0, 2]
-        letters = [letter for _, letter in LandingZone(settings.landing_dir).dead_letters()]
+        letters = [letter for _, letter in zone_of(settings).dead_letters()]
         assert [(one.sequence, one.key, one.raw) for one in letters] == [
             (1, b"1", b"{"),
             (2, b"1", b""),
@@ -94,7 +111,8 @@ def test_all_partitions_together_are_bounded(topic: Topic, settings: Settings) -
     assert max(held) < 2 * 100_000 + 4_000 * 60  # one chunk on top
 
 
-def test_a_restart_goes_on_where_it_was(topic: Topic, settings: Settings) -> None:
+def test_a_restart_goes_on_where_it_was(topic: Topic, lying: Settings) -> None:
+    settings = lying
     topic.create()
     for start in (0, 100, 200):
         topic.send_numbers(100, start)
@@ -184,6 +202,58 @@ def test_a_source_may_start_at_the_end_of_an_existing_topic(topic: Topic, settin
         service.until(lambda: rows_in(settings) == 5)
     assert numbers(settings) == [10, 11, 12, 13, 14]
     assert_chained(settings)
+
+
+def test_what_compaction_removed_is_absent(topic: Topic, settings: Settings) -> None:
+    topic.create(cleanup_policy="compact", segment_ms="100", min_cleanable_dirty_ratio="0.01")
+    for start in range(0, 300, 100):  # each in a segment of its own
+        topic.send_numbers(100, start)
+        topic.send([(b"0", None)])
+    with often_cleaned(topic):
+        patiently(lambda: records_in(topic) < 250)
+    left = records_in(topic)
+
+    with daemon(settings, project(topic.name)) as service:
+        service.until(lambda: bool(landed(settings)) and landed(settings)[-1].end == 303)
+
+    dead = sum(batch.dead_rows for batch in landed(settings))
+    assert dead >= 1  # the last null value, at least
+    assert rows_in(settings) + dead == left
+    assert sum(batch.absent_rows for batch in landed(settings)) == 303 - left
+    assert set(numbers(settings)) >= set(range(294, 300))  # the newest of each user
+    assert_chained(settings)
+
+
+@contextmanager
+def often_cleaned(topic: Topic) -> Generator[None]:
+    """The broker looks for something to compact all the time, instead of every 15 s."""
+
+    def set_backoff(value: str | None) -> None:
+        operation = AlterConfigOpType.SET if value else AlterConfigOpType.DELETE
+        entry = ConfigEntry("log.cleaner.backoff.ms", value, incremental_operation=operation)
+        resource = ConfigResource(ConfigResource.Type.BROKER, "1", incremental_configs=[entry])
+        topic.admin.incremental_alter_configs([resource])[resource].result(15)
+
+    set_backoff("100")
+    try:
+        yield
+    finally:
+        set_backoff(None)
+
+
+def records_in(topic: Topic) -> int:
+    """How many records a consumer finds in the first partition."""
+    config = {"bootstrap.servers": topic.brokers, "group.id": "x", "enable.partition.eof": True}
+    consumer, found = Consumer(config), 0
+    consumer.assign([TopicPartition(topic.name, 0, 0)])
+    try:
+        while True:
+            for message in consumer.consume(500, 10):
+                if message.error():
+                    return found
+                found += 1
+    finally:
+        consumer.close()
 
 
 def test_aborted_transactions_are_absent(topic: Topic, settings: Settings) -> None:
