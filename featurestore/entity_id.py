@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from featurestore.errors import TerminalError
 
@@ -71,3 +72,26 @@ def _escaped_sql(column: str) -> str:
 def hash64(text: str) -> int:
     """The last 8 bytes of MD5, little-endian: `md5_number_lower` in DuckDB, and easy in every language."""
     return int.from_bytes(hashlib.md5(text.encode(), usedforsecurity=False).digest()[8:], "little")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of all entities, by the hash of their ids: those whose hash leaves `number` when divided by `of`."""
+
+    number: int
+    of: int
+
+    def holds(self, entity_id: str) -> bool:
+        return self.of == 1 or hash64(entity_id) % self.of == self.number
+
+    def split(self, count: int) -> "list[Piece]":
+        """The same entities in so many pieces."""
+        return [Piece(self.number + self.of * part, self.of * count) for part in range(count)]
+
+    @property
+    def sql(self) -> str:
+        """The same as a condition on the column `entity_id`."""
+        return f"md5_number_lower(entity_id) % {self.of} = {self.number}" if self.of > 1 else "true"
+
+
+WHOLE = Piece(0, 1)

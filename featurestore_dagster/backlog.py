@@ -30,6 +30,10 @@ class Waiting:
 class Backlog:
     """Compares landing zone, ledger and pushed positions; thread-safe.
 
+    Ledger lines that Redis lacks are pushed again: a few, as a crash leaves them, from their batches; of a view that
+    lacks more, or lines whose batches are no longer kept, or whose lines are of another database, from the log, which
+    has one newest row per entity whatever the landing zone still holds. Such a view is lost.
+
     A look costs the database one query for the ledger lines that are new. `is_quiet` costs no query: a batch that
     the ledger covers stays covered, so only what landed since, and what Redis lists, is looked at.
     """
@@ -67,9 +71,12 @@ class Backlog:
             self._refresh(project, database)
             unpushed: set[Pair] = set()
             lost: list[FeatureView] = []
+            kept = {batch.batch_id for batch in landed}
             for view in project.feature_views:
-                missing = self._unpushed(view, online) if view.online_features else []
-                if len(missing) > REBUILD_ABOVE:
+                missing, log = self._unpushed(view, online) if view.online_features else ([], "")
+                # A line of just now may be of a batch that landed after `landed` was listed.
+                is_gone = any(row.batch_id not in kept and now - row.applied_at > LOOK_AGAIN for row in missing)
+                if len(missing) > REBUILD_ABOVE or is_gone or log not in {"", self._ledger.epoch}:
                     lost.append(view)
                 else:
                     unpushed.update((row.batch_id, view.target) for row in missing)
@@ -111,15 +118,16 @@ class Backlog:
     def _is_settled(self, view: FeatureView, online: OnlineStore) -> bool:
         lines = self._ledger.lines(view.target)
         pushed = online.pushed(view)
-        return not pushed.above and (not lines or lines[-1].commit_seq in pushed)
+        is_whole = not pushed.above and (not lines or lines[-1].commit_seq in pushed)
+        return is_whole and pushed.log in {"", self._ledger.epoch}
 
-    def _unpushed(self, view: FeatureView, online: OnlineStore) -> list[LedgerRow]:
-        """The lines that Redis does not list; what it lists is settled on the way."""
+    def _unpushed(self, view: FeatureView, online: OnlineStore) -> tuple[list[LedgerRow], str]:
+        """The lines that Redis does not list, and whose it lists; what it lists is settled on the way."""
         pushed = online.pushed(view)
         after = [row for row in self._ledger.lines(view.target) if row.commit_seq > pushed.position]
         if pushed.above:
-            online.settle(view, [row.commit_seq for row in after], above=pushed.position)
-        return [row for row in after if row.commit_seq not in pushed]
+            online.settle(view, [row.commit_seq for row in after], above=pushed.position, log=self._ledger.epoch)
+        return [row for row in after if row.commit_seq not in pushed], pushed.log
 
 
 def _targets(project: Project, ledger: Ledger, database: Database) -> tuple[Target, ...]:

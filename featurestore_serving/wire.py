@@ -1,5 +1,6 @@
 """Requests and replies as JSON."""
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -55,16 +56,27 @@ def decoded(decode: Callable[[bytes], Body], body: bytes) -> Body:
     """What a decoder makes of a body.
 
     Raises:
-        RefusedError: MALFORMED if it is not JSON, INVALID if a member has another name or type.
+        RefusedError: MALFORMED if it is not JSON, INVALID if a member has another name or type, or comes twice.
     """
     try:
-        return decode(body)
+        found = decode(body)
+        json.loads(body.decode(), object_pairs_hook=_once, parse_int=str)  # of two members, msgspec takes the last
     except msgspec.ValidationError as error:
         raise RefusedError(Reason.INVALID, str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RefusedError(Reason.MALFORMED, f"the body is not JSON in UTF-8: {error}") from error
     except RecursionError as error:
         raise RefusedError(Reason.MALFORMED, "the body is nested too deeply") from error
+    return found
+
+
+def _once(members: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(members)
+    if len(found) < len(members):
+        names = [name for name, _ in members]
+        name = next(name for name in names if names.count(name) > 1)
+        raise RefusedError(Reason.INVALID, f"member {name[:100]!r} stands twice in one object")
+    return found
 
 
 def render(answer: Answer) -> bytes:

@@ -17,6 +17,7 @@ _ONE = """
 SELECT batch_id, target, commit_seq, rows_in, logged, filtered, quarantined, applied_at FROM applied
 WHERE batch_id = $batch_id AND target = $target
 """
+_LAST = "SELECT epoch, (SELECT max(commit_seq) FROM applied WHERE target = $target) AS line FROM store_info"
 _PAGE_ROWS = 100_000
 
 Pair = tuple[str, str]  # (batch_id, target)
@@ -91,6 +92,12 @@ def ledger_row(database: Database, batch_id: str, target: str) -> LedgerRow | No
     return rows[0] if rows else None
 
 
+def last_line(database: Database, target: str) -> tuple[str, int]:
+    """The database's epoch, and the commit_seq of the target's last ledger line; 0 without any."""
+    [found] = database.query(_LAST, {"target": target}, into=_Last)
+    return found.epoch, found.line or 0
+
+
 @dataclass(frozen=True, slots=True)
 class TargetCounts:
     """The sums of a target's ledger lines: rows_in = logged + filtered + quarantined."""
@@ -119,6 +126,12 @@ def hot_commit_seqs(database: Database, target: str, before: datetime) -> Set[in
 def accounting(database: Database) -> list[TargetCounts]:
     """The sums per registered target, those without a batch too."""
     return database.query(_ACCOUNTING, into=TargetCounts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    epoch: str
+    line: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,21 +7,23 @@ import pyarrow as pa
 
 from featurestore.database.client import Database
 from featurestore.definitions.view import FeatureView
+from featurestore.entity_id import WHOLE, Piece
 from featurestore.offline.snapshot import page_rows
 from featurestore.offline.tables import log_relation
 from featurestore.order import HEAD, ORDER_SQL
 
 
-def newest_rows(database: Database, view: FeatureView, *, entity_ids: Sequence[str] | None = None) -> pa.Table:
-    """The newest row, by the total order, of each entity (or of those named); the head, then the view's columns."""
+def newest_rows(
+    database: Database, view: FeatureView, *, entity_ids: Sequence[str] | None = None, piece: Piece = WHOLE
+) -> pa.Table:
+    """The newest row, by the total order, of each entity of a piece, or of those named: head and the view's columns."""
     if entity_ids is not None:
         return database.query_arrow(_newest(view, "entity_id IN $entity_ids"), {"entity_ids": list(entity_ids)})
     # In parts, by the hash of the entity, because a reply of the database is bounded.
     about = f"SELECT approx_count_distinct(entity_id) AS entities FROM {log_relation(view)}"
     [counted] = database.query(about, into=_Counted)
-    parts = 1 + counted.entities // page_rows(len(view.columns))
-    sql = _newest(view, "md5_number_lower(entity_id) % $parts = $part")
-    tables = [database.query_arrow(sql, {"parts": parts, "part": part}) for part in range(parts)]
+    parts = [*piece.split(1 + counted.entities // piece.of // page_rows(len(view.columns)))]
+    tables = [database.query_arrow(_newest(view, part.sql)) for part in parts]
     return pa.concat_tables(tables).sort_by("entity_id")
 
 

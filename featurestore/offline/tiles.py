@@ -18,6 +18,7 @@ from featurestore.database.reads import Value
 from featurestore.definitions.feature import Aggregation
 from featurestore.definitions.rings import Ring
 from featurestore.definitions.view import FeatureView
+from featurestore.entity_id import WHOLE, Piece
 from featurestore.landing.batch import from_micros
 from featurestore.offline.tables import log_relation
 from featurestore.order import HEAD, ORDER_COLUMNS
@@ -60,40 +61,53 @@ def touched_tiles(
     times_us = rows["event_timestamp"].cast(pa.int64()).to_numpy()
     first, last = from_micros(int(times_us.min())), from_micros(int(times_us.max()))
     bounds = {"commit_seqs": list(commit_seqs), "first": first, "last": last}
-    yield from _in_parts(database, view, _TOUCHED, _AROUND, bounds, rows.num_rows)
+    yield from _in_parts(database, view, _TOUCHED, _AROUND, bounds, WHOLE.split(_parts(view, rows.num_rows)))
 
 
 def recent_tiles(
-    database: Database, view: FeatureView, *, now: datetime, entity_ids: Sequence[str] | None = None
+    database: Database,
+    view: FeatureView,
+    *,
+    now: datetime,
+    entity_ids: Sequence[str] | None = None,
+    piece: Piece = WHOLE,
 ) -> Iterator[pa.Table]:
-    """Every tile that a read at `now` or later can reach, of all entities or of those named; in one or more parts."""
+    """Every tile that a read at `now` or later can reach, of the entities of a piece or of those named; in parts."""
     if not view.rings:
         return
     if entity_ids is not None:
         sql = _RECENT.replace("{which}", "entity_id IN $entity_ids")
-        yield from _in_parts(database, view, sql, _REACHED, {"now": now, "entity_ids": list(entity_ids)}, 0)
+        yield from _in_parts(database, view, sql, _REACHED, {"now": now, "entity_ids": list(entity_ids)}, [WHOLE])
         return
-    reached = _within(_REACHED, view.rings)
+    reached = f"{_within(_REACHED, view.rings)} AND {piece.sql}"
     counted = database.query_arrow(f"SELECT count(*) AS rows FROM {log_relation(view)} WHERE {reached}", {"now": now})
-    sql = _RECENT.replace("{which}", "true")
-    yield from _in_parts(database, view, sql, _REACHED, {"now": now}, int(counted["rows"][0].as_py()))
+    parts = piece.split(_parts(view, int(counted["rows"][0].as_py())))
+    yield from _in_parts(database, view, _RECENT.replace("{which}", "true"), _REACHED, {"now": now}, parts)
+
+
+def _parts(view: FeatureView, rows: int) -> int:
+    return max(1, -(-rows * len(view.rings) // _PART_TILES))
 
 
 def _in_parts(
-    database: Database, view: FeatureView, rows_sql: str, within: str, bounds: Mapping[str, Value], rows: int
+    database: Database,
+    view: FeatureView,
+    rows_sql: str,
+    within: str,
+    bounds: Mapping[str, Value],
+    parts: Sequence[Piece],
 ) -> Iterator[pa.Table]:
     """Parts are made of different entities, each from a snapshot of its own, which is all that its tiles need."""
-    parts = max(1, -(-rows * len(view.rings) // _PART_TILES))
     kept = dict.fromkeys(one.name for ring in view.rings for one in ring.aggregations)
-    sql = rows_sql.format(
-        log=log_relation(view),
-        columns=", ".join([*HEAD, *(f'"{name}"' for name in kept)]),
-        within=_within(within, view.rings),
-        part="md5_number_lower(entity_id) % $parts = $part" if parts > 1 else "true",
-    )
-    sql += " UNION ALL BY NAME ".join(_tiles_sql(ring, _within(within, [ring])) for ring in view.rings)
-    for part in range(parts):
-        yield database.query_arrow(sql, {**bounds, **({"parts": parts, "part": part} if parts > 1 else {})})
+    of_rings = " UNION ALL BY NAME ".join(_tiles_sql(ring, _within(within, [ring])) for ring in view.rings)
+    for part in parts:
+        rows = rows_sql.format(
+            log=log_relation(view),
+            columns=", ".join([*HEAD, *(f'"{name}"' for name in kept)]),
+            within=_within(within, view.rings),
+            part=part.sql,
+        )
+        yield database.query_arrow(rows + of_rings, bounds)
 
 
 def _within(condition: str, rings: Sequence[Ring]) -> str:

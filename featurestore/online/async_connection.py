@@ -53,14 +53,14 @@ class AsyncServer:
             async with asyncio.timeout(self._timeout_s):
                 return await line.ask(frames, count)
         except TimeoutError:
-            line.end(TimeoutError())  # what it still owes others would be too late as well
+            line.end(TimeoutError)  # what it still owes others would be too late as well
             raise
 
     def close(self) -> None:
         """End the connections; those of a loop in another thread end as soon as it comes to it."""
         for loop, line in list(self._lines.items()):
             if not loop.is_closed():
-                loop.call_soon_threadsafe(line.end, UnansweredError())
+                loop.call_soon_threadsafe(line.end, UnansweredError)
 
 
 class _Line:
@@ -71,13 +71,13 @@ class _Line:
         self._waiting: deque[_Waiting] = deque()
         self._receiver = asyncio.create_task(self._receive())
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._ended_by: Exception = UnansweredError()
+        self._ended_by: type[Exception] = UnansweredError
 
     @property
     def is_over(self) -> bool:
         return self._receiver.done()
 
-    def end(self, why: Exception) -> None:
+    def end(self, why: type[Exception]) -> None:
         self._ended_by = why
         self._receiver.cancel()
 
@@ -85,13 +85,16 @@ class _Line:
         if not self._opened.done():
             await asyncio.shield(self._opened)
         if self.is_over:
-            raise self._ended_by
+            raise self._ended_by()
         one = _Waiting(asyncio.get_running_loop().create_future(), count)
         self._waiting.append(one)  # and sent before anybody else's turn comes
         try:
             await self._connection.send_packed_command([frames], check_health=False)
-        except (redis_errors.RedisError, OSError) as error:
-            raise UnansweredError from error
+        except BaseException as error:
+            one.answered.cancel()
+            if isinstance(error, redis_errors.RedisError | OSError):
+                raise UnansweredError from error
+            raise
         return await one.answered
 
     async def _receive(self) -> None:
@@ -122,11 +125,11 @@ class _Line:
         if len(one.replies) == one.count:
             self._waiting.popleft()
             if any(isinstance(reply, redis_errors.ResponseError) for reply in one.replies):
-                _fail(one, UnansweredError())
+                _fail(one, UnansweredError)
             elif not one.answered.done():
                 one.answered.set_result(one.replies)
 
 
-def _fail(one: _Waiting, why: Exception) -> None:
+def _fail(one: _Waiting, why: type[Exception]) -> None:
     if not one.answered.done():
-        one.answered.set_exception(why)
+        one.answered.set_exception(why())

@@ -10,10 +10,12 @@
 [<namespace>:]fs:pushed:<target>:<set>     text: the position, a commit_seq; <set> names the online features (and
                                            rings) it is for
 [<namespace>:]fs:pushed:<target>:<set>:above   ZSET: listed commit_seqs above the position
+[<namespace>:]fs:pushed:<target>:<set>:pieces  HASH: pieces of a rebuild that are done (fill.lua)
+[<namespace>:]fs:pushed:<target>:log       text: the epoch of the database whose lines these are
 [<namespace>:]fs:active                    HASH: view → "<version> <commit_seq> <epoch of the database>" (activate.lua)
 
-On a cluster each master has the last three for itself: behind `fs:` stands `{<mark>}:`, a hash tag that lies on it and
-names it together with its slots, so that after a failover or resharding nothing counts as pushed.
+On a cluster each master has `store` and `pushed` for itself: behind `fs:` stands `{<mark>}:`, a hash tag that lies on
+it and names it together with its slots, so that after a failover or resharding nothing counts as pushed.
 """
 
 import re
@@ -87,6 +89,10 @@ class Keys:
         kept = [*(one.name for one in view.online_row_features), *(ring.name for ring in view.rings)]
         online = ",".join(sorted(kept))
         return f"{self.positions(view.name, view.version, mark)}{hash64(online):016x}"
+
+    def log(self, view: FeatureView, mark: str = "") -> str:
+        """The key of the epoch of the database that the lists are about."""
+        return f"{self.positions(view.name, view.version, mark)}log"
 
     def positions(self, view: str, version: int, mark: str = "") -> str:
         """What the keys of a version's positions begin with, whatever its online features are or were."""

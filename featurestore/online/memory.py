@@ -3,12 +3,14 @@
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import pyarrow as pa
 
 from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.view import FeatureView
+from featurestore.entity_id import WHOLE, Piece
 from featurestore.online.keys import Keys, all_fields, entity_key, fields_of, order_field, rings_suffix
 from featurestore.online.octets import as_list
 from featurestore.online.reader import ReadPlan, plan_read, to_micros
@@ -26,6 +28,8 @@ class MemoryOnlineStore:
         self._keys = Keys()
         self._hashes: defaultdict[bytes, dict[bytes, bytes]] = defaultdict(dict)
         self._pushed: dict[str, Pushed] = {}
+        self._pieces: dict[str, dict[tuple[int, str], dict[int, int]]] = {}  # of how many, which log → piece → line
+        self._logs: dict[str, str] = {}  # target → epoch of the database
         self._active: dict[str, Activation] = {}
         self._lock = threading.Lock()
 
@@ -51,14 +55,14 @@ class MemoryOnlineStore:
                 counts += self._put_tiles(view, tiles)
             before = self._listed(view)
             listed = before.above.union(line for line in commit_seqs if line > before.position)
-            self._pushed[self._keys.position(view)] = Pushed(before.position, listed)
+            self._pushed[self._keys.position(view)] = replace(before, above=listed)
         return counts
 
     def pushed(self, view: FeatureView) -> Pushed:
         with self._lock:
             return self._listed(view)
 
-    def settle(self, view: FeatureView, lines: Sequence[int], *, above: int = 0) -> None:
+    def settle(self, view: FeatureView, lines: Sequence[int], *, above: int = 0, log: str = "") -> None:
         with self._lock:
             position, listed = (before := self._listed(view)).position, before.above
             if position < above:
@@ -68,8 +72,24 @@ class MemoryOnlineStore:
                     if line not in listed:
                         break
                     position = line
-            remaining = frozenset(line for line in listed if line > position)
-            self._pushed[self._keys.position(view)] = Pushed(position, remaining)
+            if log:
+                self._logs.setdefault(view.target, log)
+            self._settled(view, position)
+
+    def filled(self, view: FeatureView, piece: Piece, line: int, log: str, *, since: str) -> None:
+        with self._lock:
+            at, whose = self._keys.position(view), (piece.of, log)
+            noted = {**self._pieces.get(at, {}).get(whose, {}), piece.number: line}
+            self._pieces[at] = {whose: noted}
+            if len(noted) == piece.of:
+                del self._pieces[at]
+                self._logs[view.target] = log
+                self._settled(view, max(self._listed(view).position, min(noted.values())))
+
+    def unfilled(self, view: FeatureView, of: int, log: str) -> Sequence[int]:
+        with self._lock:
+            noted = self._pieces.get(self._keys.position(view), {}).get((of, log), {})
+            return [number for number in range(of) if number not in noted]
 
     def read(
         self, entity: str, entity_ids: Sequence[str], features: Sequence[FeatureOf], now: datetime
@@ -84,11 +104,12 @@ class MemoryOnlineStore:
     async def read_all_async(self, reads: Sequence[Read], now: datetime) -> list[list[dict[str, OnlineValue]]]:
         return self.read_all(reads, now)
 
-    def stored(self, view: FeatureView) -> Iterator[Sequence[StoredOrder]]:
+    def stored(self, view: FeatureView, piece: Piece = WHOLE) -> Iterator[Sequence[StoredOrder]]:
         prefix, name = self._keys.entity_prefix(view.entity.name), order_field(view.name, view.version)
         with self._lock:
             found = [(key, fields[name]) for key, fields in self._hashes.items() if name in fields]
-        yield [StoredOrder(key[len(prefix) : -1].decode(), order) for key, order in found if key.startswith(prefix)]
+        rows = [StoredOrder(key[len(prefix) : -1].decode(), order) for key, order in found if key.startswith(prefix)]
+        yield [row for row in rows if piece.holds(row.entity_id)]
 
     def replace(self, view: FeatureView, orders: Mapping[str, bytes], rows: pa.Table) -> int:
         prefix, instead = self._keys.entity_prefix(view.entity.name), fields_by_key(view, rows, self._keys)
@@ -103,11 +124,12 @@ class MemoryOnlineStore:
                     replaced += 1
         return replaced
 
-    def rings(self, view: FeatureView) -> Iterator[Sequence[StoredRing]]:
+    def rings(self, view: FeatureView, piece: Piece = WHOLE) -> Iterator[Sequence[StoredRing]]:
         prefix, suffix = self._keys.entity_prefix(view.entity.name), b"}" + rings_suffix(view.name, view.version)
         with self._lock:
             found = [(key, dict(fields)) for key, fields in self._hashes.items() if _is_ring(key, suffix)]
-        yield [StoredRing(key[len(prefix) : key.rindex(suffix)].decode(), key, fields) for key, fields in found]
+        rings = [StoredRing(key[len(prefix) : key.rindex(suffix)].decode(), key, fields) for key, fields in found]
+        yield [ring for ring in rings if piece.holds(ring.entity_id)]
 
     def correct(self, view: FeatureView, stored: Sequence[StoredRing], tiles: pa.Table | None) -> int:
         logged, swapped = fields_of_rings(view, tiles, self._keys), 0
@@ -132,6 +154,7 @@ class MemoryOnlineStore:
                 del self._hashes[key]
             for key in [key for key in self._pushed if key.startswith(self._keys.positions(view, version))]:
                 del self._pushed[key]
+            self._logs.pop(f"{view}@v{version}", None)
 
     def active(self) -> Mapping[str, int]:
         with self._lock:
@@ -147,8 +170,13 @@ class MemoryOnlineStore:
     def close(self) -> None:
         """Nothing is held open."""
 
+    def _settled(self, view: FeatureView, position: int) -> None:
+        above = frozenset(line for line in self._listed(view).above if line > position)
+        self._pushed[self._keys.position(view)] = Pushed(position, above)
+
     def _listed(self, view: FeatureView) -> Pushed:
-        return self._pushed.get(self._keys.position(view), Pushed())
+        listed = self._pushed.get(self._keys.position(view), Pushed())
+        return replace(listed, log=self._logs.get(view.target, ""))
 
     def _replies(self, plan: ReadPlan, key: bytes) -> Iterator[Sequence[bytes | None]]:
         """What Redis would answer."""

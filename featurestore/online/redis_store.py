@@ -4,16 +4,18 @@ import logging
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import cast
+from typing import TypeVar, cast
 
 import pyarrow as pa
 
 from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.view import FeatureView
+from featurestore.entity_id import WHOLE, Piece
 from featurestore.errors import FormatError, StoreUnavailableError
 from featurestore.online.codec import COMPACT_BYTES, FORMAT
 from featurestore.online.connection import PACKAGE, MovedSlotsError, Reply, Wire, script
 from featurestore.online.keys import NO_BRACE, Keys, all_fields, entity_key, fields_of, order_field, rings_suffix
+from featurestore.online.lists import Lists, everywhere
 from featurestore.online.puts import Push, put_rows, put_tiles
 from featurestore.online.reader import Plans
 from featurestore.online.redis_reads import RedisReads
@@ -25,7 +27,7 @@ from featurestore.online.writer import encoded, fields_by_key, newest_rows
 
 log = logging.getLogger(__name__)
 
-LINES = 5_000  # ledger lines per script call, so that none holds the server for long
+Result = TypeVar("Result")
 
 
 class RedisOnlineStore:
@@ -45,7 +47,7 @@ class RedisOnlineStore:
         self._reads = RedisReads(self._servers, self._replica, Plans(self._keys))
 
     def begin(self) -> str:
-        return self._reads.asked(lambda topology: ",".join(self._epoch(node) for node in topology.nodes))
+        return ",".join(self._on_each(lambda node, wire: self._named_epoch(node, wire, self._begin(node, wire))))
 
     def push(
         self,
@@ -76,11 +78,22 @@ class RedisOnlineStore:
         return folded + counts
 
     def pushed(self, view: FeatureView) -> Pushed:
-        return _everywhere([self._pushed(view, node) for node in self._servers.topology(fresh=True).nodes])
+        return everywhere(self._on_each(lambda node, wire: self._lists(view, node).read(wire)))
 
-    def settle(self, view: FeatureView, lines: Sequence[int], *, above: int = 0) -> None:
-        for node in self._servers.topology(fresh=True).nodes:
-            self._settle(view, node, lines, above)
+    def settle(self, view: FeatureView, lines: Sequence[int], *, above: int = 0, log: str = "") -> None:
+        self._on_each(lambda node, wire: self._lists(view, node).settle(wire, lines, above, log))
+
+    def filled(self, view: FeatureView, piece: Piece, line: int, log: str, *, since: str) -> None:
+        def note(node: Node, wire: Wire) -> None:
+            epoch = self._begin(node, wire, since)
+            if not self._lists(view, node).fill(wire, epoch, piece, line, log):
+                raise self._emptied(node)
+
+        self._on_each(note)
+
+    def unfilled(self, view: FeatureView, of: int, log: str) -> Sequence[int]:
+        missing = self._on_each(lambda node, wire: self._lists(view, node).unfilled(wire, of, log))
+        return sorted(set[int]().union(*missing))
 
     def read(
         self, entity: str, entity_ids: Sequence[str], features: Sequence[FeatureOf], now: datetime
@@ -93,14 +106,16 @@ class RedisOnlineStore:
     async def read_all_async(self, reads: Sequence[Read], now: datetime) -> list[list[dict[str, OnlineValue]]]:
         return await self._reads.read_all_async(reads, now)
 
-    def stored(self, view: FeatureView) -> Iterator[Sequence[StoredOrder]]:
+    def stored(self, view: FeatureView, piece: Piece = WHOLE) -> Iterator[Sequence[StoredOrder]]:
         prefix, name = self._keys.entity_prefix(view.entity.name), order_field(view.name, view.version)
         for node in self._servers.topology(fresh=True).nodes:
-            for wire, keys in scan(node, prefix + b"*}"):
-                orders = wire.pipeline([("HGET", key, name) for key in keys])
+            for found_keys in scan(node, prefix + b"*}"):
+                keys = [key for key in found_keys if piece.holds(key[len(prefix) : -1].decode())]
+                with node.server.wire() as wire:
+                    orders = wire.pipeline([("HGET", key, name) for key in keys])
                 found = zip(keys, cast("list[bytes | None]", orders), strict=True)
-                if piece := [StoredOrder(key[len(prefix) : -1].decode(), order) for key, order in found if order]:
-                    yield piece
+                if some := [StoredOrder(key[len(prefix) : -1].decode(), order) for key, order in found if order]:
+                    yield some
 
     def replace(self, view: FeatureView, orders: Mapping[str, bytes], rows: pa.Table) -> int:
         prefix, instead = self._keys.entity_prefix(view.entity.name), fields_by_key(view, rows, self._keys)
@@ -115,14 +130,16 @@ class RedisOnlineStore:
             replaced += cast("int", found)
         return replaced
 
-    def rings(self, view: FeatureView) -> Iterator[Sequence[StoredRing]]:
+    def rings(self, view: FeatureView, piece: Piece = WHOLE) -> Iterator[Sequence[StoredRing]]:
         prefix, suffix = self._keys.entity_prefix(view.entity.name), b"}" + rings_suffix(view.name, view.version)
         for node in self._servers.topology(fresh=True).nodes:
-            for wire, keys in scan(node, prefix + b"*" + suffix + NO_BRACE):
-                found = cast("list[list[bytes]]", wire.pipeline([("HGETALL", key) for key in keys]))
+            for keys in scan(node, prefix + b"*" + suffix + NO_BRACE):
+                ids = [(key[len(prefix) : key.rindex(suffix)].decode(), key) for key in keys]
+                held = [(entity_id, key) for entity_id, key in ids if piece.holds(entity_id)]
+                with node.server.wire() as wire:
+                    found = cast("list[list[bytes]]", wire.pipeline([("HGETALL", key) for _, key in held]))
                 fields = [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in found]
-                ids = [key[len(prefix) : key.rindex(suffix)].decode() for key in keys]
-                yield [StoredRing(*one) for one in zip(ids, keys, fields, strict=True)]
+                yield [StoredRing(*one, has) for one, has in zip(held, fields, strict=True)]
 
     def correct(self, view: FeatureView, stored: Sequence[StoredRing], tiles: pa.Table | None) -> int:
         logged, swapped = fields_of_rings(view, tiles, self._keys), 0
@@ -137,12 +154,15 @@ class RedisOnlineStore:
     def forget(self, entity: str, view: str, version: int, features: Sequence[str]) -> None:
         names, entities = fields_of(view, version, features), self._keys.entity_prefix(entity)
         for node in self._servers.topology(fresh=True).nodes:
-            for wire, keys in scan(node, entities + b"*}"):
-                wire.pipeline([("HDEL", key, *names) for key in keys])
             positions = self._keys.positions(view, version, node.mark).encode()
-            for pattern in (entities + b"*}" + rings_suffix(view, version) + NO_BRACE, positions + b"*"):
-                for wire, keys in scan(node, pattern):
-                    wire.pipeline([("DEL", key) for key in keys])
+            for pattern, command in (
+                (entities + b"*}", ("HDEL", *names)),
+                (entities + b"*}" + rings_suffix(view, version) + NO_BRACE, ("DEL",)),
+                (positions + b"*", ("DEL",)),
+            ):
+                for keys in scan(node, pattern):
+                    with node.server.wire() as wire:
+                        wire.pipeline([(command[0], key, *command[1:]) for key in keys])
 
     def active(self) -> Mapping[str, int]:
         key = self._keys.active()
@@ -171,27 +191,28 @@ class RedisOnlineStore:
 
     def _push_to(self, node: Node, what: Push) -> PutCounts:
         counts = PutCounts()
-        position, store = self._keys.position(what.view, node.mark), self._keys.store(node.mark)
         with node.server.wire() as wire:
-            epoch = self._begin(node, wire)
-            if what.since is not None and self._named_epoch(node, wire, epoch) not in what.since.split(","):
-                raise self._emptied(node)
+            epoch = self._begin(node, wire, what.since)
             for chunk in encoded(what.view, what.rows, self._keys):
                 counts += put_rows(wire, chunk)
             if what.tiles is not None:
                 counts += put_tiles(wire, encode_tiles(what.view, what.tiles, self._keys))
-            for start in range(0, len(what.commit_seqs), LINES):
-                lines = what.commit_seqs[start : start + LINES]
-                keys = (store, position, f"{position}:above")
-                if wire.run(script(PACKAGE, "mark.lua"), keys, [epoch, *lines]) != 1:
-                    raise self._emptied(node)
-            if what.since is not None and wire.call("HGET", store, "epoch") != epoch:
+            if not self._lists(what.view, node).mark(wire, epoch, what.commit_seqs):
+                raise self._emptied(node)
+            if what.since is not None and wire.call("HGET", self._keys.store(node.mark), "epoch") != epoch:
                 raise self._emptied(node)
         return counts
 
-    def _epoch(self, node: Node) -> str:
-        with node.server.wire() as wire:
-            return self._named_epoch(node, wire, self._begin(node, wire))
+    def _on_each(self, call: Callable[[Node, Wire], Result]) -> list[Result]:
+        """What a call returns for each node, with a connection to it."""
+        found: list[Result] = []
+        for node in self._servers.topology(fresh=True).nodes:
+            with node.server.wire() as wire:
+                found.append(call(node, wire))
+        return found
+
+    def _lists(self, view: FeatureView, node: Node) -> Lists:
+        return Lists(self._keys, view, node.mark)
 
     def _named_epoch(self, node: Node, wire: Wire, epoch: bytes) -> str:
         """Another one after a restart, too, which may have lost what was not yet in the append-only file."""
@@ -199,8 +220,12 @@ class RedisOnlineStore:
         run_id = next(line for line in info.splitlines() if line.startswith(b"run_id:"))
         return f"{node.mark} {epoch.decode()} {run_id.decode()}"
 
-    def _begin(self, node: Node, wire: Wire) -> bytes:
-        """Load the scripts and return the epoch; a Redis that starts from nothing gets a new one."""
+    def _begin(self, node: Node, wire: Wire, since: str | None = None) -> bytes:
+        """Load the scripts and return the epoch; a Redis that starts from nothing gets a new one.
+
+        Raises:
+            StoreUnavailableError: it is not as it was at `since`.
+        """
         store = self._keys.store(node.mark)
         *_, (found, epoch) = cast(
             "list[tuple[bytes | None, bytes | None]]",
@@ -221,31 +246,9 @@ class RedisOnlineStore:
                 f"Redis at {node.server.address} holds format {int(found)}, and this version writes {FORMAT}; "
                 "upgrade featurestore-dagster, or use another FEATURESTORE_NAMESPACE"
             )
+        if since is not None and self._named_epoch(node, wire, epoch) not in since.split(","):
+            raise self._emptied(node)
         return epoch
-
-    def _pushed(self, view: FeatureView, node: Node) -> Pushed:
-        position = self._keys.position(view, node.mark)
-        with node.server.wire() as wire:
-            # No MULTI: a Redis 6.2 without memory refuses it. A line that is settled in between is in both.
-            commands = [("ZRANGE", f"{position}:above", 0, -1), ("GET", position)]
-            above, settled = cast("tuple[list[bytes], bytes | None]", wire.pipeline(commands))
-        return Pushed(int(settled or 0), frozenset(map(int, above)))
-
-    def _settle(self, view: FeatureView, node: Node, lines: Sequence[int], above: int) -> None:
-        position = self._keys.position(view, node.mark)
-        keys = (position, f"{position}:above")
-        with node.server.wire() as wire:
-            settled = int(cast("bytes", wire.call("GET", position) or b"0"))
-            if settled < above:
-                return
-            ahead = [line for line in lines if line > settled]
-            base = settled
-            for start in range(0, len(ahead), LINES):
-                chunk = ahead[start : start + LINES]
-                reached = int(cast("bytes", wire.run(script(PACKAGE, "settle.lua"), keys, [base, *chunk])))
-                if reached < chunk[-1]:
-                    return
-                base = chunk[-1]
 
     def _emptied(self, node: Node) -> StoreUnavailableError:
         return StoreUnavailableError("Redis", node.server.address, "it was emptied during a push")
@@ -255,10 +258,3 @@ def _with_key(topology: Topology, key: str, call: Callable[[Wire], Reply]) -> Re
     """What a call answers on the node that has the key; it may be made twice."""
     with topology.nodes[topology.place(key.encode())].server.wire() as wire:
         return call(wire)
-
-
-def _everywhere(listed: Sequence[Pushed]) -> Pushed:
-    """What all nodes list."""
-    position = min(one.position for one in listed)
-    some = {line for one in listed for line in one.above if line > position}
-    return Pushed(position, frozenset(line for line in some if all(line in one for one in listed)))

@@ -174,14 +174,14 @@ class _ClusterUrl:
         return f"{self.before}{host}:{port}{self.after}"
 
 
-def scan(node: Node, pattern: bytes) -> Iterator[tuple[Wire, list[bytes]]]:
-    """The keys of a pattern, in pieces, each with a connection to use for them; a key may come twice."""
+def scan(node: Node, pattern: bytes) -> Iterator[list[bytes]]:
+    """The keys of a pattern, some at a time; a key may come twice."""
     cursor = b"0"
     while True:
         with node.server.wire() as wire:
             scan = ("SCAN", cursor, "MATCH", pattern, "COUNT", SCANNED)
             cursor, keys = cast("tuple[bytes, list[bytes]]", wire.call(*scan))
-            if keys:
-                yield wire, keys
+        if keys:
+            yield keys
         if cursor == b"0":
             break

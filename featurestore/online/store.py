@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.view import FeatureView
+from featurestore.entity_id import WHOLE, Piece
 from featurestore.online.values import Activation, OnlineValue, Pushed, PutCounts
 
 if TYPE_CHECKING:
@@ -80,12 +81,24 @@ class OnlineStore(Protocol):
         """Which ledger lines of this view version are in the store."""
         ...
 
-    def settle(self, view: FeatureView, lines: Sequence[int], *, above: int = 0) -> None:
+    def settle(self, view: FeatureView, lines: Sequence[int], *, above: int = 0, log: str = "") -> None:
         """Shorten the list: move the position over the first of `lines` that are listed, never back.
 
         `lines` are the commit_seqs of ALL ledger lines of the view version above `above`, ascending. Nothing moves if
-        the store's position is below `above` (it lost its content since the caller looked).
+        the store's position is below `above` (it lost its content since the caller looked). `log` is the epoch of the
+        database that they are of; it is kept if the store knows of none.
         """
+        ...
+
+    def filled(self, view: FeatureView, piece: Piece, line: int, log: str, *, since: str) -> None:
+        """Note that a piece of the entities has every ledger line up to `line` and nothing that `log` lacks.
+
+        When all pieces are noted, the lines up to the least of theirs are listed. Fails as a push with `since` does.
+        """
+        ...
+
+    def unfilled(self, view: FeatureView, of: int, log: str) -> Sequence[int]:
+        """Which of so many pieces are not noted since the last time that all were."""
         ...
 
     def read(
@@ -105,8 +118,8 @@ class OnlineStore(Protocol):
         """As `read_all`, for an event loop: no thread waits, however many await."""
         ...
 
-    def stored(self, view: FeatureView) -> Iterator[Sequence[StoredOrder]]:
-        """The rows that the values of this view version are of, in pieces; an entity may come twice."""
+    def stored(self, view: FeatureView, piece: Piece = WHOLE) -> Iterator[Sequence[StoredOrder]]:
+        """The rows that the values of this view version are of, some at a time; an entity may come twice."""
         ...
 
     def replace(self, view: FeatureView, orders: Mapping[str, bytes], rows: "pa.Table") -> int:
@@ -116,8 +129,8 @@ class OnlineStore(Protocol):
         """
         ...
 
-    def rings(self, view: FeatureView) -> Iterator[Sequence[StoredRing]]:
-        """The rings of windows that are stored of this view version, in pieces; one may come twice."""
+    def rings(self, view: FeatureView, piece: Piece = WHOLE) -> Iterator[Sequence[StoredRing]]:
+        """The rings of windows that are stored of this view version, some at a time; one may come twice."""
         ...
 
     def correct(self, view: FeatureView, stored: Sequence[StoredRing], tiles: "pa.Table | None") -> int:

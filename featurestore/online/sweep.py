@@ -1,16 +1,27 @@
 """Values that the log lacks, after it was restored from a backup or a person was erased: found and taken away."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurestore.definitions.view import FeatureView
-from featurestore.online.store import OnlineStore, StoredOrder
+from featurestore.entity_id import WHOLE, Piece
+from featurestore.online.store import OnlineStore, StoredOrder, StoredRing
 from featurestore.order import ORDER_BYTES, ORDER_COLUMNS, Order
 
+ENTITIES = 5_000  # asked of the log at once, about
 
-def sweep(online: OnlineStore, view: FeatureView, newest: Callable[[Sequence[str]], pa.Table]) -> int:
+Some = TypeVar("Some", StoredOrder, StoredRing)
+
+
+def sweep(
+    online: OnlineStore,
+    view: FeatureView,
+    newest: Callable[[Sequence[str]], pa.Table],
+    piece: Piece = WHOLE,
+) -> int:
     """Replace every row of the view that is newer than all rows of its entity in the log; return how many.
 
     `newest` gives the newest rows of some entities in the log (HEAD and the view's columns). It is asked after the
@@ -18,25 +29,30 @@ def sweep(online: OnlineStore, view: FeatureView, newest: Callable[[Sequence[str
     Safe beside pushes: only values that are still those of such a row are replaced.
     """
     replaced = 0
-    for piece in online.stored(view):
-        rows = newest([one.entity_id for one in piece])
-        lacking = ghosts(piece, rows)
+    for some in _many(online.stored(view, piece)):
+        rows = newest([one.entity_id for one in some])
+        lacking = ghosts(some, rows)
         if lacking:
             instead = rows.filter(pc.is_in(rows["entity_id"].cast(pa.string()), pa.array(list(lacking), pa.string())))
             replaced += online.replace(view, lacking, instead)
     return replaced
 
 
-def sweep_windows(online: OnlineStore, view: FeatureView, tiles: Callable[[Sequence[str]], Iterable[pa.Table]]) -> int:
+def sweep_windows(
+    online: OnlineStore,
+    view: FeatureView,
+    tiles: Callable[[Sequence[str]], Iterable[pa.Table]],
+    piece: Piece = WHOLE,
+) -> int:
     """Make the rings of the view those of the log, and drop rings of other windows; return how many tiles changed.
 
     `tiles` gives every tile of some entities that a read can reach, from the log. It is asked after the rings were
     read, so what it lacks is not in the log. Safe beside pushes, as `sweep` is.
     """
     changed = 0
-    for piece in online.rings(view):
-        logged = list(tiles(list(dict.fromkeys(ring.entity_id for ring in piece))))
-        changed += online.correct(view, piece, pa.concat_tables(logged) if logged else None)
+    for some in _many(online.rings(view, piece)):
+        logged = list(tiles(list(dict.fromkeys(ring.entity_id for ring in some))))
+        changed += online.correct(view, some, pa.concat_tables(logged) if logged else None)
     return changed
 
 
@@ -45,6 +61,18 @@ def ghosts(stored: Sequence[StoredOrder], newest: pa.Table) -> Mapping[str, byte
     places = zip(*(newest[name].cast(pa.int64()).to_pylist() for name in ORDER_COLUMNS), strict=True)
     in_log = dict(zip(newest["entity_id"].to_pylist(), (Order(*place) for place in places), strict=True))
     return {one.entity_id: one.order for one in stored if _is_ghost(one.order, in_log.get(one.entity_id))}
+
+
+def _many(few: Iterable[Sequence[Some]]) -> Iterator[list[Some]]:
+    """The same, more at a time."""
+    gathered: list[Some] = []
+    for some in few:
+        gathered += some
+        if len(gathered) >= ENTITIES:
+            yield gathered
+            gathered = []
+    if gathered:
+        yield gathered
 
 
 def _is_ghost(stored: bytes, in_log: Order | None) -> bool:

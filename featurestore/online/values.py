@@ -65,10 +65,15 @@ class Activation:
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """Which of a target's ledger lines are in the online store: all up to `position`, and those `above` it."""
+    """Which of a target's ledger lines are in the online store: all up to `position`, and those `above` it.
+
+    They are lines of the database whose epoch is `log`. After another one was restored in its place, the store may have
+    what that one lacks.
+    """
 
     position: int = 0
     above: frozenset[int] = frozenset()
+    log: str = ""  # empty: nobody has said so far
 
     def __contains__(self, commit_seq: int) -> bool:
         return commit_seq <= self.position or commit_seq in self.above

@@ -9,6 +9,7 @@ from itertools import permutations
 import pyarrow as pa
 import pytest
 
+from featurestore.entity_id import Piece
 from featurestore.errors import DefinitionError
 from featurestore.online.memory import MemoryOnlineStore
 from featurestore.online.redis_store import RedisOnlineStore
@@ -368,6 +369,49 @@ def test_lines_in_the_tens_of_thousands(store: OnlineStore) -> None:
     lines = list(range(LINE, LINE + 12_000))
     store.push(ACTIVITY, table([]), lines[:11_000])
     assert settle_from(store, *lines) == Pushed(lines[10_999], frozenset())
+
+
+def test_the_database_that_the_first_lines_are_of_is_kept(store: OnlineStore) -> None:
+    store.push(ACTIVITY, table([]), [LINE])
+    assert store.pushed(ACTIVITY).log == ""
+    for log in ("first", "restored"):
+        store.settle(ACTIVITY, [LINE], log=log)
+        assert store.pushed(ACTIVITY).log == "first"
+
+
+# ---- a rebuild in pieces
+
+
+def test_when_all_pieces_are_filled_what_they_have_is_listed(store: OnlineStore) -> None:
+    since = store.begin()
+    store.push(ACTIVITY, table([]), [LINE + 1, LINE + 9])
+    store.settle(ACTIVITY, [], log="before")
+    for number, line in enumerate((LINE + 5, LINE + 3, LINE + 4)):
+        assert store.unfilled(ACTIVITY, 3, "log") == list(range(number, 3))
+        assert store.pushed(ACTIVITY) == Pushed(0, frozenset({LINE + 1, LINE + 9}), "before")
+        store.filled(ACTIVITY, Piece(number, 3), line, "log", since=since)
+    assert store.pushed(ACTIVITY) == Pushed(LINE + 3, frozenset({LINE + 9}), "log")
+    assert store.unfilled(ACTIVITY, 3, "log") == [0, 1, 2]  # of the next one
+
+
+def test_pieces_of_another_size_or_log_do_not_count(store: OnlineStore) -> None:
+    since = store.begin()
+    store.filled(ACTIVITY, Piece(0, 2), LINE, "log", since=since)
+    assert store.unfilled(ACTIVITY, 2, "log") == [1]
+    assert store.unfilled(ACTIVITY, 3, "log") == [0, 1, 2]
+    store.filled(ACTIVITY, Piece(1, 2), LINE, "restored", since=since)
+    assert store.unfilled(ACTIVITY, 2, "restored") == [0]
+    assert store.pushed(ACTIVITY) == Pushed()
+
+
+def test_what_is_stored_is_told_by_pieces(store: OnlineStore) -> None:
+    store.push(ACTIVITY, table([row(str(number), order()) for number in range(100)]), [])
+    visits = table([row(str(number), order()) for number in range(100)], VISITS)
+    store.push(VISITS, visits, [], tiles=tiles_of(VISITS, visits))
+    for stored, of in ((store.stored, ACTIVITY), (store.rings, VISITS)):
+        pieces = [{one.entity_id for some in stored(of, Piece(number, 4)) for one in some} for number in range(4)]
+        assert sum(map(len, pieces)) == len(set().union(*pieces)) == 100
+        assert all(10 < len(piece) < 50 for piece in pieces)
 
 
 def test_views_without_online_features_are_listed_too(store: OnlineStore) -> None:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from dagster._core.test_utils import freeze_time
 
 from featurestore.definitions.entity import Entity
@@ -16,9 +17,10 @@ from featurestore.landing.batch import Batch
 from featurestore.landing.zone import LandingZone
 from featurestore.settings import DagsterSettings
 from featurestore_dagster.assets.features import feature_assets
+from featurestore_dagster.assets.online import ENTITY_PIECES, online_rebuild
 from featurestore_dagster.assets.raw import raw_assets, source_specs
 from featurestore_dagster.resources import Resources
-from featurestore_dagster.sensors import landed
+from featurestore_dagster.sensors import landed, online_lost
 from featurestore_dagster.services import Connect
 from featurestore_dagster.testing import land, memory_services
 
@@ -98,6 +100,24 @@ class Platform:
                 raise_on_error=False,
             ).success
 
+    def look_for_loss(self, after: timedelta = timedelta(0)) -> Any:
+        """A tick of the sensor of what the online store has lost."""
+        sensor = online_lost.sensor(self.project, lambda: self.connect(), clock=lambda: self.now + after)
+        return sensor(dg.build_sensor_context(instance=self.instance))
+
+    def rebuild(self, request: dg.RunRequest | None = None) -> bool:
+        """Fill the online store as a request asks for, by default whole."""
+        first, last = (ENTITY_PIECES.get_partition_keys()[place] for place in (0, -1))
+        tags = {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
+        definitions = dg.Definitions(assets=[online_rebuild(self.project)], resources=self.resources)
+        job = definitions.resolve_implicit_global_asset_job_def()
+        return job.execute_in_process(
+            instance=self.instance,
+            run_config=dict(request.run_config) if request else None,
+            tags=dict(request.tags) if request else tags,
+            raise_on_error=False,
+        ).success
+
     def queue(self, request: dg.RunRequest, status: dg.DagsterRunStatus) -> str:
         """Leave a run behind in a status."""
         with freeze_time(self.now):
@@ -116,6 +136,12 @@ class Platform:
                 self.run(request)
             self.now += timedelta(seconds=10)
         raise AssertionError("there is no end to it")
+
+
+def spoil(platform: Platform, sql: str) -> None:
+    """Change the log behind everyone's back."""
+    with dg.build_resources({"database": platform.resources["database"]}) as built:
+        built.database._connection.execute(sql)
 
 
 class Down:

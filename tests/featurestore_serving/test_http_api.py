@@ -110,6 +110,8 @@ def test_no_rows_is_an_empty_reply(server: Running) -> None:
         (b'{"keys": {"\xff": []}}', 400, "not JSON"),
         (b"[" * 100_000, 422, "Expected `object`"),
         (b'{"keys": {"user_id": [NaN]}}', 400, "not JSON"),
+        (b'{"features": ["score"], "keys": {"user_id": [1]}, "keys": {"user_id": [2]}}', 422, "'keys' stands twice"),
+        (b'{"features": ["score"], "keys": {"user_id": [1], "user_\\u0069d": [2]}}', 422, "'user_id' stands twice"),
         ([1], 422, "Expected `object`, got `array`"),
         ({**ONE, "feature": []}, 422, "unknown field `feature`"),
         ({"features": ["scor"], "keys": {"user_id": [1]}}, 422, "has no feature 'scor'; did you mean 'score'?"),

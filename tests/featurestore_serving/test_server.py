@@ -243,10 +243,10 @@ def test_replies_are_bounded(filled: str, data: Path) -> None:
 # ---- many connections
 
 
-def test_a_thousand_connections_are_answered(filled: str, data: Path) -> None:
-    http_server.allow_files(3_000)
-    with running(settings(filled, data, max_connections=1_100)) as server, contextlib.ExitStack() as opened:
-        clients = [opened.enter_context(silent(("127.0.0.1", server.port))) for _ in range(1_000)]
+def test_thousands_of_connections_are_answered(filled: str, data: Path) -> None:
+    http_server.allow_files(7_000)
+    with running(settings(filled, data, max_connections=3_100)) as server, contextlib.ExitStack() as opened:
+        clients = [opened.enter_context(silent(("127.0.0.1", server.port))) for _ in range(3_000)]
         for number, client in enumerate(clients):
             body = json.dumps({"features": ["clicks"], "keys": {"user_id": [number % 100 + 1]}}).encode()
             client.sendall(head(len(body)) + body)

@@ -11,6 +11,7 @@ import pytest
 import featurestore as fs
 from featurestore.database.embedded import EmbeddedDatabase
 from featurestore.database.tables import schema_job
+from featurestore.entity_id import Piece
 from featurestore.offline import snapshot
 from featurestore.offline.newest import newest_rows, recent_entity_ids
 from featurestore.offline.tables import log_relation
@@ -70,6 +71,10 @@ def test_it_can_be_asked_for_some(database: EmbeddedDatabase) -> None:
     found = newest_rows(database, ACTIVITY, entity_ids=["3", "5", "nobody"]).to_pylist()
     assert [(one["entity_id"], one["sequence"]) for one in found] == [("3", 23), ("5", 25)]
     assert newest_rows(database, ACTIVITY, entity_ids=[]).num_rows == 0
+    pieces = [newest_rows(database, ACTIVITY, piece=Piece(number, 3)) for number in range(3)]
+    assert pa.concat_tables(pieces).sort_by("entity_id").equals(newest_rows(database, ACTIVITY))
+    for number, piece in enumerate(pieces):
+        assert all(Piece(number, 3).holds(entity_id) for entity_id in piece["entity_id"].to_pylist())
 
 
 def test_recent_ids_are_those_that_landed_last(database: EmbeddedDatabase) -> None:

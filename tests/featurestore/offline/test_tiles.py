@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from featurestore.database.embedded import EmbeddedDatabase
+from featurestore.entity_id import Piece
 from featurestore.offline import tiles
 from featurestore.offline.lake import Lake
 from featurestore.offline.tiles import recent_tiles, touched_tiles
@@ -66,5 +67,8 @@ def test_parts_are_of_different_entities(database: EmbeddedDatabase, monkeypatch
     parts = list(recent_tiles(database, VISITS, now=NOW))
     assert len(parts) > 1
     assert found(parts) == whole
+    pieces = [found(recent_tiles(database, VISITS, now=NOW, piece=Piece(number, 3))) for number in range(3)]
+    assert sum(map(len, pieces)) == 40
+    assert {place: count for piece in pieces for place, count in piece.items()} == whole
     of_one = found(recent_tiles(database, VISITS, now=NOW, entity_ids=["7"]))
     assert of_one == {place: count for place, count in whole.items() if place[0] == "7"}

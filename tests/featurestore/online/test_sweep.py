@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 import redis
 
+from featurestore.entity_id import WHOLE
 from featurestore.errors import StoreUnavailableError
 from featurestore.online.memory import MemoryOnlineStore
 from featurestore.online.redis_store import RedisOnlineStore
@@ -124,6 +125,8 @@ def test_a_push_in_pieces_lists_nothing_after_a_loss_between_them(
 def refused(store: RedisOnlineStore, rows: pa.Table, since: str) -> None:
     with pytest.raises(StoreUnavailableError, match="emptied"):
         store.push(ACTIVITY, rows.slice(5), [1], since=since)
+    with pytest.raises(StoreUnavailableError, match="emptied"):
+        store.filled(ACTIVITY, WHOLE, 1, "log", since=since)
     assert 1 not in store.pushed(ACTIVITY)
 
 

@@ -1,16 +1,19 @@
 """Each check is green on a sound platform, and turns red when what it watches is broken."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
 import dagster as dg
 import pytest
+import redis
 
 from featurestore.definitions.feature import Feature
 from featurestore.definitions.project import Project
 from featurestore.definitions.source import UploadSource
 from featurestore.definitions.view import FeatureView
 from featurestore.online.memory import MemoryOnlineStore
+from featurestore.online.redis_store import RedisOnlineStore
 from featurestore_dagster.assets.features import feature_assets
 from featurestore_dagster.assets.raw import raw_assets, source_specs
 from featurestore_dagster.checks.accounting import accounting, accounting_checks
@@ -20,7 +23,7 @@ from featurestore_dagster.checks.parity import parity, parity_checks
 from featurestore_dagster.checks.scope import Check, Scope
 from featurestore_dagster.sensors import checks
 from featurestore_dagster.testing import land
-from tests.featurestore_dagster.platform import CLICKS, PROJECT, USER, Platform
+from tests.featurestore_dagster.platform import CLICKS, PROJECT, USER, Platform, spoil
 
 [ACCOUNTING], [COMPLETENESS] = accounting_checks(PROJECT), completeness_checks(PROJECT)
 [FUTURE_ROWS], [PARITY] = future_rows_checks(PROJECT), parity_checks(PROJECT)
@@ -31,12 +34,6 @@ def look(platform: Platform, check: Check) -> dg.AssetCheckResult:
     with platform.connect() as services:
         scope = Scope.of(platform.project, services.landing, services.database, services.online, services.backlog)
         return check.result(scope)
-
-
-def spoil(platform: Platform, sql: str) -> None:
-    """Change the log behind everyone's back."""
-    with dg.build_resources({"database": platform.resources["database"]}) as built:
-        built.database._connection.execute(sql)
 
 
 @pytest.mark.parametrize("check", ALL, ids=lambda check: check.name)
@@ -124,7 +121,7 @@ def test_parity_sees_an_online_value_that_is_not_the_logs(platform: Platform) ->
     platform.settle()
     assert look(platform, PARITY).passed
     spoil(platform, "UPDATE hot.last_click_v1 SET page = 'other' WHERE entity_id = '0'")
-    assert "e.g. 0" in (look(platform, PARITY).description or "")
+    assert "e.g. user 0: page is 'a' of " in (look(platform, PARITY).description or "")
 
 
 def test_parity_sees_a_window_that_is_not_the_logs(platform: Platform) -> None:
@@ -132,7 +129,33 @@ def test_parity_sees_a_window_that_is_not_the_logs(platform: Platform) -> None:
     platform.settle()
     assert look(platform, PARITY).passed
     spoil(platform, "UPDATE hot.last_click_v1 SET clicks = NULL WHERE entity_id = '1'")
-    assert "1 of 2 entities differ, e.g. 1" in (look(platform, PARITY).description or "")
+    assert "1 of 2 entities differ, e.g. user 1: clicks_1h is 1 of " in (look(platform, PARITY).description or "")
+
+
+@pytest.mark.services
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda raw: raw[:5] + b"z", "page is 'z' of "),  # another value
+        (lambda raw: b"T" + bytes(4) + raw[5:], "page is MISSING online"),  # of another row
+        (lambda raw: b"?" + raw[1:], "not readable"),
+    ],
+)
+def test_parity_names_one_value_that_was_changed_in_redis(
+    platform: Platform, redis_url: str, damage: Callable[[bytes], bytes], said: str
+) -> None:
+    platform.resources["online"] = RedisOnlineStore(redis_url)
+    platform.land("a", "b", "c")
+    platform.settle()
+    assert look(platform, PARITY).passed
+    with redis.Redis.from_url(redis_url) as client:
+        client.hset("fs:{user:1}", "page@1", damage(client.hget("fs:{user:1}", "page@1")))
+    description = look(platform, PARITY).description or ""
+    assert "1 of 3 entities differ, e.g. user 1: page is " in description
+    assert said in description
+    assert "'b' of " in description
+    assert platform.rebuild()
+    assert look(platform, PARITY).passed
 
 
 def test_they_can_be_run_by_hand(platform: Platform, instance: dg.DagsterInstance) -> None:
