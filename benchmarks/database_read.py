@@ -4,12 +4,14 @@ python -m benchmarks.database_read --seconds 5
 """
 
 import argparse
+import multiprocessing
+import os
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 
 from benchmarks.database_write import job, rows
@@ -23,6 +25,7 @@ from tests.featurestore.database.serving import process, settings_for
 LOG_ROWS, JOB_ROWS = 1_000_000, 1_000
 READERS, WRITERS = 10, 2
 GOAL_MS, GOAL_SHARE = 3.0, 0.5
+PROCESSES = multiprocessing.get_context("forkserver")
 
 POINT = "SELECT job, note FROM (VALUES (1, 'a'), (2, 'b'), (3, 'c')) AS known(job, note) WHERE job = $n"
 NEWEST = "SELECT * FROM log.activity_v1 WHERE entity_id = $id ORDER BY event_timestamp DESC LIMIT 1"
@@ -56,34 +59,39 @@ def overhead(
     )
 
 
-def written_per_s(settings: Settings, seconds: float, readers: int) -> tuple[float, float]:
+def work(settings: Settings, writes: bool, begin: Barrier, over: Event, done: SimpleQueue[int]) -> None:
+    """One client, a process of its own: how often it was answered."""
+    database, table, number = QueueDatabase.of(settings), rows(JOB_ROWS, 0), 0
+    begin.wait()
+    while not over.is_set():
+        if writes:
+            database.append(job(table, f"{os.getpid()}-{number}"))
+        else:
+            database.query_arrow(NEWEST, {"id": str(number)})
+        number += 1
+    done.put(number)
+    database.close()
+
+
+def answered_per_s(settings: Settings, seconds: float, readers: int) -> tuple[float, float]:
     """Jobs written and queries answered a second, with so many readers beside the writers."""
-    over = threading.Event()
-    counts: list[int] = []
-
-    def repeat(do: Callable[[QueueDatabase, int], object]) -> int:
-        database, number = QueueDatabase.of(settings), 0
-        while not over.is_set():
-            do(database, number)
-            number += 1
-        database.close()
-        return number
-
-    table = rows(JOB_ROWS, 0)
-    with ThreadPoolExecutor(WRITERS + readers) as pool:
-        name = time.time_ns()
-        write = [
-            pool.submit(repeat, lambda database, n, w=w: database.append(job(table, f"{name}-{w}-{n}")))
-            for w in range(WRITERS)
-        ]
-        read = [
-            pool.submit(repeat, lambda database, n: database.query_arrow(NEWEST, {"id": str(n)}))
-            for _ in range(readers)
-        ]
-        over.wait(seconds)
-        over.set()
-        counts = [sum(one.result() for one in working) for working in (write, read)]
-    return counts[0] / seconds, counts[1] / seconds
+    begin, over = PROCESSES.Barrier(WRITERS + readers + 1), PROCESSES.Event()
+    kinds = {True: WRITERS, False: readers}
+    counts = {writes: PROCESSES.SimpleQueue() for writes in kinds}
+    clients = [
+        PROCESSES.Process(target=work, args=(settings, writes, begin, over, counts[writes]))
+        for writes, count in kinds.items()
+        for _ in range(count)
+    ]
+    for one in clients:
+        one.start()
+    begin.wait()
+    over.wait(seconds)
+    over.set()
+    for one in clients:
+        one.join()
+    written, read = (sum(counts[writes].get() for _ in range(count)) for writes, count in kinds.items())
+    return written / seconds, read / seconds
 
 
 def main() -> None:
@@ -91,6 +99,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
+    PROCESSES.set_forkserver_preload(["benchmarks.database_write"])
     with tempfile.TemporaryDirectory() as directory, redis_server() as url:
         settings = settings_for(Path(directory) / "data", url)
         service, served, own = process(settings), QueueDatabase.of(settings), EmbeddedDatabase()
@@ -106,8 +115,8 @@ def main() -> None:
             print(f"{WRITERS} writers of {JOB_ROWS} rows a job, {READERS} readers of the newest row of an entity:")
             shares: list[float] = []
             for _ in range(args.repeats):
-                alone, _ = written_per_s(settings, args.seconds, 0)
-                beside, answered = written_per_s(settings, args.seconds, READERS)
+                alone, _ = answered_per_s(settings, args.seconds, 0)
+                beside, answered = answered_per_s(settings, args.seconds, READERS)
                 shares.append(beside / alone)
                 print(f"  alone {alone:6.1f} jobs/s, beside readers {beside:6.1f}, who get {answered:6.1f} replies/s")
             print(f"  share left to the writers: {statistics.median(shares):.2f} (goal {GOAL_SHARE:g})")

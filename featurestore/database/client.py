@@ -92,6 +92,7 @@ class QueueDatabase:
         self._client = connect(redis_url, wait_s=timeout_s)
         self._queues = Queues(namespace)
         self._timeout_s, self._queue_jobs = timeout_s, queue_jobs
+        self._waiting = queue_jobs  # on the stream, when it was last looked at; here: nobody has looked
         self._sql_token = sql_token
         self._files = JobFiles(jobs_dir) if jobs_dir else None
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}"  # whom the service is fair to
@@ -146,12 +147,16 @@ class QueueDatabase:
     def _send(self, job: Job) -> JobReply:
         until = monotonic() + self._timeout_s
         with redis_errors(self._client):
-            self._wait_for_room(until)
+            if self._waiting >= self._queue_jobs:
+                self._wait_for_room(until)
             fields = {**encode(job, self._files and self._files.write), REPLY: self._reply_key().encode()}
             size = sum(map(len, fields.values()))
             if size > INLINE_BYTES:
                 raise JobRefusedError(f"the job has {size} bytes, at most {INLINE_BYTES} are taken; give it less")
-            self._client.xadd(self._queues.write, cast("dict[Any, Any]", fields))
+            pipe = self._client.pipeline(transaction=False)
+            pipe.xadd(self._queues.write, cast("dict[Any, Any]", fields))
+            pipe.xlen(self._queues.write)
+            _, self._waiting = pipe.execute()
             reply = self._wait(fields[REPLY], max(0.001, until - monotonic()))
             if reply is None:
                 raise DatabaseBusyError(self._timeout_s, self._client.xlen(self._queues.write))

@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, cast
 
 import msgspec
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 GROUP = CONSUMER = "database"  # one consumer: whoever holds the database file
 BLOCK_MS = 1000
+_LOOK_S = 0.0005
 _READ_ENTRIES = 8  # at a time; bounds how far the bytes of a group may be exceeded
 _LANDING_ROWS = 1_000
 _MAX_ATTEMPTS = 5  # a job that ended the process so often is given up
@@ -52,7 +54,7 @@ class Intake:
         self._recovering = True
         self._survived = False  # what was begun last did not end the process
         self._never = threading.Event()
-        self._together = False  # whether jobs came in company lately: only then is it worth waiting for more
+        self._expected = 0  # jobs: those that wait already, and one of each whom we have just answered
 
     def recover(self) -> None:
         """Take again what was taken and not settled, one by one, before anything new."""
@@ -64,17 +66,18 @@ class Intake:
             if delivery := self._oldest_pending():
                 return [delivery]
             self._recovering = False
-        deliveries = self._new(BLOCK_MS)
+        found = deliveries = self._new(BLOCK_MS)
         if not deliveries:
+            self._expected = 0
             self._files.sweep()
-        if deliveries and (self._together or len(deliveries) > 1):
-            # Not by blocking in Redis, whose clock for that ticks ten times a second.
-            self._never.wait(self._settings.group_wait_ms / 1000)
-        more = deliveries
-        while more and not self._full(deliveries):
-            more = self._new(None)
-            deliveries += more
-        self._together = len(deliveries) > 1
+        until = monotonic() + self._settings.group_wait_ms / 1000
+        while deliveries and not self._full(deliveries):
+            if len(found) < _READ_ENTRIES:  # that was all
+                if len(deliveries) >= self._expected or monotonic() > until:
+                    break
+                self._never.wait(_LOOK_S)  # not by blocking in Redis, whose clock for that ticks ten times a second
+            found = self._new(None)
+            deliveries += found
         return deliveries
 
     def settle(self, deliveries: Sequence[Delivery], replies: Sequence[JobReply]) -> int:
@@ -101,6 +104,7 @@ class Intake:
             raise acknowledged
         for delivery in deliveries:
             self._files.remove(delivery.fields)
+        self._expected = int(depth) + len(deliveries)
         return int(depth)
 
     def make_group(self) -> None:

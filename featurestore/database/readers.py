@@ -1,6 +1,8 @@
 """The reading side of the service: takes queries from the list, runs them guarded, replies."""
 
 import logging
+import os
+import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 _POLL_S = 1.0
 _IDLE_S = 5.0  # how often an idle thread looks around
 _SLOW_S = 1.0  # after which a query is a slow one
+_NICENESS = 10  # of the threads that run queries: where processors are few, the writer gets most of one
 _DRAIN_S = 5.0  # that queries have when the process is asked to stop
 
 
@@ -125,6 +128,8 @@ class Readers:
             return None
 
     def _serve(self) -> None:
+        if sys.platform == "linux":  # elsewhere a thread has no priority of its own
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         while not self._admitted.closed:
             seat = self._seats.take(_IDLE_S)
             if seat is None:

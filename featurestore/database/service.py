@@ -1,6 +1,7 @@
 """The one process that owns the database file: start → step → drain → stop."""
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
@@ -27,7 +28,6 @@ from featurestore.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_THREADS = 2
 _LANDING = 4
 
 
@@ -131,7 +131,8 @@ class DatabaseService:
         settings = self._settings
         settings.database_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         allowed = (settings.landing_dir, settings.lake_dir, settings.raw_dir)
-        return open_database(settings.database_file, memory=settings.database.memory, threads=_THREADS, allowed=allowed)
+        share = max(1, (os.cpu_count() or 1) // settings.database.readers)  # of the processors, for one query
+        return open_database(settings.database_file, memory=settings.database.memory, threads=share, allowed=allowed)
 
     def _register(self) -> str:
         """Register the declared views, one by one: a view that is refused keeps none of the others from working."""

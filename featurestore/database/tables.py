@@ -27,6 +27,7 @@ QUARANTINE: Mapping[str, str] = {
     "reason": "VARCHAR",
     "row": "VARCHAR",
 }
+QUARANTINED_BY = ("batch_id", "target")  # in front of them, in the table
 
 MODEL_METADATA = "model_metadata@v1"
 _MODEL_COLUMNS: Mapping[str, str] = {
@@ -57,11 +58,14 @@ class Target:
     relation: str
     columns: Mapping[str, str]
     required: frozenset[str]
+    stored: tuple[str, ...]  # the table's own columns, in their order
     digest: str = ""
 
 
 SYSTEM_TARGETS: Mapping[str, Target] = {
-    MODEL_METADATA: Target(MODEL_METADATA, "model_metadata_log", _MODEL_COLUMNS, _MODEL_REQUIRED),
+    MODEL_METADATA: Target(
+        MODEL_METADATA, "model_metadata_log", _MODEL_COLUMNS, _MODEL_REQUIRED, ("commit_seq", *_MODEL_COLUMNS)
+    ),
 }
 
 
@@ -85,8 +89,14 @@ def schema_job(project: Project) -> SchemaJob:
 
 
 def target_of(table: ViewTable) -> Target:
+    names = tuple(name for name, _ in table.columns)
     return Target(
-        table.target, table.hot_relation, {**HEAD_TYPES, **dict(table.columns)}, frozenset(HEAD_TYPES), table.digest
+        table.target,
+        table.hot_relation,
+        {**HEAD_TYPES, **dict(table.columns)},
+        frozenset(HEAD_TYPES),
+        (*HEAD_TYPES, "commit_seq", *names),
+        table.digest,
     )
 
 

@@ -22,6 +22,10 @@ KIND, HEADER, ROWS, QUARANTINED, REPLY = b"kind", b"header", b"rows", b"quaranti
 IN_FILE = b"_file"  # ends the field that names the file of a table which does not stand in the job
 LARGE_BYTES = 512 * 2**10  # of a table; below it, a file costs more than it saves
 
+# Without threads: to wake some costs more than they would save with tables that stand in a job.
+_WRITE = ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+_READ = ipc.IpcReadOptions(use_threads=False)
+
 Value = TypeVar("Value")
 
 
@@ -82,14 +86,14 @@ def reply_key_of(fields: Mapping[bytes, bytes]) -> bytes:
 def to_ipc(table: pa.Table) -> bytes:
     """An Arrow IPC stream; bodies compressed, because what is queued is written to Redis' append-only file too."""
     sink = pa.BufferOutputStream()
-    with ipc.new_stream(sink, table.schema, options=ipc.IpcWriteOptions(compression="lz4")) as writer:
+    with ipc.new_stream(sink, table.schema, options=_WRITE) as writer:
         writer.write_table(table)
     return sink.getvalue().to_pybytes()
 
 
 def from_ipc(data: bytes) -> pa.Table:
     """Raises pa.ArrowInvalid or OSError when `data` is not a whole, valid Arrow IPC stream."""
-    table = ipc.open_stream(data).read_all()
+    table = ipc.open_stream(data, options=_READ).read_all()
     table.validate(full=True)  # a flipped bit in an offset would otherwise crash the reader of the table
     return table
 

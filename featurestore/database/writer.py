@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 from featurestore.database.catalogue import Catalogue, transaction
 from featurestore.database.checks import LINE, checked
 from featurestore.database.jobs import AppendJob, CatalogueJob, Job, JobReply, LakeFile, LedgerLine, MoveJob, ViewTable
-from featurestore.entity_id import hash64
+from featurestore.database.ledger import AppliedBatches, Pair
+from featurestore.database.tables import QUARANTINE, QUARANTINED_BY, Target
 from featurestore.errors import JobRefusedError, NoSpaceError, TransientError
 
 log = logging.getLogger(__name__)
@@ -26,13 +27,6 @@ _LAST_SEQ = """
         (SELECT coalesce(max(commit_seq), 0) FROM applied), (SELECT coalesce(max(activated_seq), 0) FROM view_versions)
     )
 """
-_INCOMING = "incoming"  # the Arrow table that a statement reads, as it calls it
-_LEDGER = (
-    *("batch_id", "target", "commit_seq", "rows_in", "logged", "filtered", "quarantined"),
-    *("applied_at", "batch_hash"),
-)
-
-Pair = tuple[str, str]
 
 
 def utc_now() -> datetime:
@@ -52,6 +46,7 @@ class Writer:
         """Raises CorruptFileError when a file of the lake is gone."""
         self._connection, self._now = connection, now
         self._catalogue = Catalogue(connection, lake_dir)
+        self._applied = AppliedBatches(connection)
         self._last_seq = self._newest_seq()
 
     def commit(self, jobs: Sequence[Job]) -> list[JobReply]:
@@ -83,6 +78,7 @@ class Writer:
     def adopt(self, table: ViewTable, files: Sequence[LakeFile], registered_at: datetime, *, active: bool) -> None:
         """As `EmbeddedDatabase.adopt`."""
         self._catalogue.adopt(table, files, registered_at, active=active)
+        self._applied.read_hashes()
         self._last_seq = self._newest_seq()
 
     def _newest_seq(self) -> int:
@@ -119,19 +115,13 @@ class Writer:
             return [reply for job in jobs for reply in self._append([job])]
 
     def _append_together(self, jobs: Sequence[AppendJob]) -> list[JobReply]:
-        try:
-            with transaction(self._connection):
-                group = _Group(self._applied(jobs), self._next_seq(self._now()))
-                replies = [self._take(job, group) for job in jobs]
-                for relation, tables in group.rows.items():
-                    self._insert(relation, pa.concat_tables(tables))
-                if group.quarantined:
-                    self._insert("quarantined_rows", pa.concat_tables(group.quarantined))
-                with self._connection.appender("applied", columns=list(_LEDGER)) as ledger:
-                    ledger.append_rows(_ledger_rows(group.ledger, _naive(self._now())))
-        finally:
-            with suppress(duckdb.Error):
-                self._connection.unregister(_INCOMING)  # not earlier: in a failed transaction nothing works
+        with transaction(self._connection):
+            known = self._applied.commit_seqs(line.batch_id for job in jobs for line in job.lines)
+            group = _Group(known, self._next_seq(self._now()))
+            replies = [self._take(job, group) for job in jobs]
+            for relation, tables in group.rows.items():
+                self._connection.from_arrow(pa.concat_tables(tables)).insert_into(relation)
+            self._applied.append(group.ledger, _naive(self._now()))
         self._last_seq = max(self._last_seq, group.next_seq - 1)
         return replies
 
@@ -148,23 +138,8 @@ class Writer:
             return JobReply(job.job_id, error=str(error))
         seqs, skipped = group.number(job.lines)
         if not all(skipped):
-            group.add(target.relation, job, seqs, skipped)
+            group.add(target, job, seqs, skipped)
         return JobReply(job.job_id, seqs, skipped)
-
-    def _applied(self, jobs: Sequence[AppendJob]) -> dict[Pair, int]:
-        """The commit_seq of the pairs (and perhaps of others) that are in the ledger already."""
-        hashes = {hash64(line.batch_id) for job in jobs for line in job.lines}
-        if not hashes:
-            return {}
-        # As constants, which a scan compares at once: with a join, or as parameters, a small job would wait for this.
-        found = self._connection.execute(
-            f"SELECT batch_id, target, commit_seq FROM applied WHERE batch_hash IN ({', '.join(map(str, hashes))})"
-        )
-        return {(batch, target): seq for batch, target, seq in found.fetchall()}
-
-    def _insert(self, relation: str, rows: pa.Table) -> None:
-        self._connection.register(_INCOMING, rows)
-        self._connection.execute(f"INSERT INTO {relation} BY NAME SELECT * FROM {_INCOMING}")
 
 
 @dataclass(slots=True)
@@ -173,8 +148,7 @@ class _Group:
 
     known: dict[Pair, int]
     next_seq: int
-    rows: dict[str, list[pa.Table]] = field(default_factory=dict[str, list[pa.Table]])
-    quarantined: list[pa.Table] = field(default_factory=list[pa.Table])
+    rows: dict[str, list[pa.Table]] = field(default_factory=dict[str, list[pa.Table]])  # by relation, as stored there
     ledger: list[tuple[LedgerLine, int]] = field(default_factory=list[tuple[LedgerLine, int]])
 
     def number(self, lines: Sequence[LedgerLine]) -> tuple[tuple[int, ...], tuple[bool, ...]]:
@@ -191,41 +165,24 @@ class _Group:
             seqs.append(self.known[pair])
         return tuple(seqs), tuple(skipped)
 
-    def add(self, relation: str, job: AppendJob, seqs: Sequence[int], skipped: Sequence[bool]) -> None:
+    def add(self, target: Target, job: AppendJob, seqs: Sequence[int], skipped: Sequence[bool]) -> None:
         """The rows of the lines that are new; `line` gives way to what is stored instead."""
         rows, quarantined = (_new_rows(table, skipped) for table in (job.rows, job.quarantined))
+        self._add(target.relation, rows, target.stored, {"commit_seq": pa.array(seqs, pa.int64())})
+        ids = {name: pa.array([getattr(line, name) for line in job.lines], pa.string()) for name in QUARANTINED_BY}
+        self._add("quarantined_rows", quarantined, (*QUARANTINED_BY, *QUARANTINE), ids)
+
+    def _add(self, relation: str, rows: pa.Table, stored: Sequence[str], by_line: Mapping[str, pa.Array]) -> None:
         if rows.num_rows:
-            rows = rows.append_column("commit_seq", pc.take(pa.array(seqs, pa.int64()), rows[LINE]))
-            self.rows.setdefault(relation, []).append(rows.drop_columns([LINE]))
-        if quarantined.num_rows:
-            for name in ("batch_id", "target"):
-                values = pa.array([getattr(line, name) for line in job.lines], pa.string())
-                quarantined = quarantined.append_column(name, pc.take(values, quarantined[LINE]))
-            self.quarantined.append(quarantined.drop_columns([LINE]))
+            for name, values in by_line.items():
+                rows = rows.append_column(name, pc.take(values, rows[LINE]))
+            self.rows.setdefault(relation, []).append(rows.select(stored))
 
 
 def _new_rows(table: pa.Table, skipped: Sequence[bool]) -> pa.Table:
     if not any(skipped):
         return table
     return table.filter(pc.take(pa.array([not one for one in skipped]), table[LINE]))
-
-
-def _ledger_rows(ledger: Sequence[tuple[LedgerLine, int]], now: datetime) -> list[tuple[object, ...]]:
-    """Values in the order of _LEDGER."""
-    return [
-        (
-            one.batch_id,
-            one.target,
-            seq,
-            one.rows_in,
-            one.logged,
-            one.filtered,
-            one.quarantined,
-            now,
-            hash64(one.batch_id),
-        )
-        for one, seq in ledger
-    ]
 
 
 @contextmanager

@@ -1,18 +1,25 @@
 """What users do in Dagster's pages and on its command line leaves the log right and frees what it held."""
 
+import json
 import os
 import signal
 from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 import pytest
+import redis
 
+from featurestore.database.wire import to_ipc
+from featurestore.store import Store
 from featurestore_dagster.launcher.worker import WORKER_TAG, Worker
 from featurestore_dagster.limits import peak, peak_runs, peaks_by_value, step_spans
 from featurestore_dagster.names import LANE_TAG
 from featurestore_dagster.partitions import key_of
-from tests.featurestore_dagster.live.location import SEARCHES
+from featurestore_dagster.services import connect
+from tests.featurestore_dagster.live.location import LAST_CLICK, PROJECT, SEARCHES
 from tests.featurestore_dagster.live.platform import BACKFILL, REEXECUTE, TERMINATE, WITHIN_S, Live, live_dagster
 from tests.services import Redis, eventually
 
@@ -39,6 +46,41 @@ def test_batches_of_past_hours_are_applied_by_forked_runs(live: Live) -> None:
     runs = live.instance.get_runs(dg.RunsFilter(job_name="apply_batches"))
     assert {run.status for run in runs} == {Status.SUCCESS}
     assert all(WORKER_TAG in run.tags for run in runs)
+
+
+def test_values_that_services_write_are_logged_and_online_once_however_often_they_are_sent(live: Live) -> None:
+    """In JSON and in Arrow, through the queue; from there the usual way."""
+    at = datetime.now(UTC)
+    pages = {"71": "/json", "72": "/arrow"}
+    of_json, of_arrow = (
+        {"entity_id": user, "feature_name": "page", "value": page, "event_timestamp": at}
+        for user, page in pages.items()
+    )
+    plain = {"table": "features", "data": {**of_json, "event_timestamp": at.isoformat()}, "job_id": "in-json"}
+    jobs = {
+        "in-json": {b"json": json.dumps({**plain, "response_key": "duckdb_reply:in-json"})},
+        "in-arrow": {
+            b"kind": b"features",
+            b"header": b'{"job_id": "in-arrow"}',
+            b"rows": to_ipc(pa.Table.from_pylist([of_arrow])),
+            b"reply": b"duckdb_reply:in-arrow",
+        },
+    }
+    batches = {f"clicks/job={name}/{0:020d}.parquet" for name in jobs}
+    with redis.Redis.from_url(live.settings.redis.queues, protocol=2) as queues:
+        for name, fields in [*jobs.items()] * 3:
+            queues.xadd("duckdb_write_queue", fields)  # type: ignore[arg-type]
+            replied: Any = queues.blpop([f"duckdb_reply:{name}"], timeout=60)
+            assert set(json.loads(replied[1])["batch_ids"]) <= batches
+            if name == "in-arrow":
+                eventually(lambda: batches <= set(live.applied()) and not live.live(), WITHIN_S)
+    assert sorted(entity for entity, *_ in live.log() if entity in pages) == sorted(pages)
+    with connect(live.settings)() as services:
+        store = Store(PROJECT, services.database, services.online)
+        found = store.online({"user_id": [int(user) for user in pages]}, [LAST_CLICK])
+    assert [(one["page"].value, one["page"].event_timestamp) for one in found] == [
+        (page, at) for page in pages.values()
+    ]
 
 
 def test_a_backfill_of_a_range_of_hours_is_one_run_and_changes_nothing(live: Live) -> None:
