@@ -25,6 +25,12 @@ def scalar_of(declared: type | UnionType, where: str) -> tuple[ScalarType, bool]
     return scalar, nullable
 
 
+def check_scalar(dtype: ScalarType, where: str) -> None:
+    """Of a feature, which may always be missing: a type that is no union."""
+    if dtype not in DUCKDB:
+        raise DefinitionError(f"{where}: {dtype} is not one of str, int, float, bool")
+
+
 def arrow_type(dtype: ScalarType) -> "pa.DataType":
     """The Arrow type of a column of `dtype`."""
     import pyarrow as pa  # here, because definitions import the standard library only

@@ -4,7 +4,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, get_args
 
-from featurestore.definitions.dtypes import ScalarType
+from featurestore.definitions.dtypes import ScalarType, check_scalar
 from featurestore.definitions.durations import duration
 from featurestore.definitions.names import check_name
 from featurestore.errors import DefinitionError
@@ -30,6 +30,7 @@ class Feature:
 
     def __post_init__(self) -> None:
         check_name(self.name, "feature")
+        check_scalar(self.dtype, f"feature {self.name!r}")
         if self.max_age is not None:
             duration(self.max_age, f"feature {self.name!r}, max_age")
 
@@ -63,6 +64,7 @@ class Aggregation:
 
     def __post_init__(self) -> None:
         check_name(self.name, "aggregation")
+        check_scalar(self.dtype, f"aggregation {self.name!r}")
         if self.function not in get_args(Function):
             raise DefinitionError(
                 f"aggregation {self.name!r}: {self.function!r} is not one of {', '.join(get_args(Function))}"

@@ -14,10 +14,11 @@ from featurestore.definitions.entity import Entity
 from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.model import Model
 from featurestore.definitions.names import check_unique
+from featurestore.definitions.place import raised_at
 from featurestore.definitions.query import Query
 from featurestore.definitions.source import Source
 from featurestore.definitions.view import DerivedView, FeatureView, View
-from featurestore.errors import DefinitionError, SettingsError, UnknownFeatureError
+from featurestore.errors import DefinitionError, FeatureStoreError, SettingsError, UnknownFeatureError
 
 Named = TypeVar("Named", Entity, Source)
 
@@ -135,6 +136,7 @@ def load_project(reference: str) -> Project:
 
     Raises:
         SettingsError: there is no such module or name, or it is not a Project.
+        DefinitionError: the user's code fails; with its line.
     """
     module_name, _, name = reference.partition(":")
     if (here := str(Path.cwd())) not in sys.path:
@@ -142,14 +144,20 @@ def load_project(reference: str) -> Project:
     try:
         module = import_module(module_name)
     except ModuleNotFoundError as error:
-        # A module missing inside the user's own code is the user's error to see, not ours to rephrase.
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
+            raise _failed(error) from error
         raise SettingsError(f"FEATURESTORE_PROJECT: there is no module {module_name!r}") from error
+    except Exception as error:  # the user's code: whatever it raises is said with its place
+        raise _failed(error) from error
     project = getattr(module, name or "PROJECT", None)
     if not isinstance(project, Project):
         raise SettingsError(f"FEATURESTORE_PROJECT: {module_name} has no Project called {name or 'PROJECT'!r}")
     return project
+
+
+def _failed(error: Exception) -> DefinitionError:
+    kind = "" if isinstance(error, FeatureStoreError) else f"{type(error).__name__}: "
+    return DefinitionError(f"{kind}{error} ({raised_at(error)})")
 
 
 def _distinct(values: Iterable[Named]) -> tuple[Named, ...]:

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from featurestore.definitions.dtypes import ScalarType, SchemaType
+from featurestore.definitions.dtypes import ScalarType, SchemaType, scalar_of
 from featurestore.definitions.durations import duration
 from featurestore.definitions.entity import Entity
 from featurestore.definitions.feature import Aggregation, Feature, FeatureOf
@@ -156,9 +156,12 @@ class DerivedView:
     request: SchemaType = field(default_factory=dict[str, type], hash=False)
     owner: str = ""
     description: str = ""
+    declared_at: str = field(default_factory=caller, init=False, repr=False, compare=False)  # file:line
 
     def __post_init__(self) -> None:
         check_name(self.name, "view")
+        for name, declared in self.request.items():
+            scalar_of(declared, f"view {self.name!r}, request value {name!r}")
         object.__setattr__(self, "inputs", tuple(self.inputs))
         object.__setattr__(self, "features", tuple(self.features))
         check_unique("feature", (feature.name for feature in self.features), f"view {self.name!r}")

@@ -1,86 +1,141 @@
-"""Bind every SQL of a view to its source's schema, in an empty DuckDB: mistakes show before any data does."""
+"""Bind every SQL of a project in an empty DuckDB: mistakes show when the code is loaded, before any row arrives."""
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 import duckdb
 import pyarrow as pa
 
+from featurestore.definitions.dtypes import DUCKDB, arrow_type
 from featurestore.definitions.project import Project
-from featurestore.definitions.view import FeatureView
+from featurestore.definitions.view import DerivedView, FeatureView
 from featurestore.errors import DefinitionError
 from featurestore.landing.batch import landed_schema
+from featurestore.transform.derive import TYPES, derivation
 from featurestore.transform.render import expressions
 from featurestore.transform.rows import prepared_rows
 
 # What may be cast to a declared type without losing anything that the declaration promises.
 _NUMBERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
+_NULL = {'"NULL"', "NULL"}
 _FITS = {
-    "BIGINT": _NUMBERS,
-    "DOUBLE": _NUMBERS | {"DOUBLE", "FLOAT", "DECIMAL"},
-    "BOOLEAN": {"BOOLEAN"},
-    "VARCHAR": {"VARCHAR"},
+    "BIGINT": _NUMBERS | _NULL,
+    "DOUBLE": _NUMBERS | _NULL | {"DOUBLE", "FLOAT", "DECIMAL"},
+    "BOOLEAN": _NULL | {"BOOLEAN"},
+    "VARCHAR": _NULL | {"VARCHAR"},
 }
+
+# Words that reach beyond the row, or give another value the next time; as columns they are what the source says.
+_BEYOND = re.compile(
+    r"""'(?:[^']|'')*' | "(?:[^"]|"")*" | \b(
+        select | (?<=\()from | columns(?=\s*\() | random | uuid | uuidv4 | uuidv7 | gen_random_uuid | now | today
+        | transaction_timestamp | (?:get_)?current_(?:date|time|timestamp) | localtime | localtimestamp
+    )\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_REFUSED = re.compile(r"cannot contain (aggregates|window functions)|(UNNEST) not supported|(STAR) expression")
+_PREFIX = "LINE 1: SELECT ("  # before the expression in what DuckDB shows of a query
+
+
+@dataclass(frozen=True, slots=True)
+class _Sql:
+    """An expression of a view, and the DuckDB type that it has to have."""
+
+    view: FeatureView | DerivedView
+    what: str
+    text: str
+    wanted: str
+
+    def wrong(self, reason: str, place: int | None = None) -> DefinitionError:
+        """What to raise: the reason, the line of the declaration, the SQL, and a caret."""
+        caret = "" if place is None else f"\n    {' ' * place}^"
+        where = f"view {self.view.name!r}, {self.what}"
+        return DefinitionError(f"{where}: {reason} ({self.view.declared_at})\n    {self.text}{caret}")
 
 
 def bind(project: Project) -> None:
-    """Check the SQL of every feature view.
+    """Check the SQL of every view.
 
     Raises:
-        DefinitionError: naming view, expression and column, with the place in the SQL.
+        DefinitionError: naming view, expression, column and line, with the place in the SQL.
     """
     sharing: dict[object, list[FeatureView]] = {}  # the rows that they read
     for view in project.feature_views:
         sharing.setdefault((view.source, view.transform), []).append(view)
     with duckdb.connect(":memory:", config={"python_enable_replacements": False}) as connection:
         for views in sharing.values():
-            # Not `empty_table()`: it looks for pandas, and takes half a second when it finds it.
-            empty = prepared_rows(views[0], pa.Table.from_batches([], landed_schema(views[0].source)))
-            connection.register("rows", empty)
-            _bind_views(connection, views, empty.column_names)
-            connection.unregister("rows")
+            source = views[0].source
+            rows = prepared_rows(views[0], _empty(landed_schema(source)))
+            declared = [_Sql(view, *one) for view in views for one in expressions(view)]
+            _bind(connection, "rows", rows, declared, f"source {source.name!r}")
+        for view in project.derived_views:
+            what = derivation(view)
+            inputs = _empty(pa.schema([(one.name, arrow_type(TYPES[one.dtype])) for one in what.inputs]))
+            declared = [_Sql(view, f"feature {f.name!r}", f.expression, DUCKDB[f.dtype]) for f in view.features]
+            _bind(connection, "inputs", inputs, declared, "the inputs")
 
 
-def _bind_views(connection: duckdb.DuckDBPyConnection, views: Sequence[FeatureView], columns: list[str]) -> None:
-    declared = [(view, *one) for view in views for one in expressions(view)]
-    types = _types(connection, declared, columns)
-    for (view, what, _, wanted), found in zip(declared, types, strict=True):
-        if found.partition("(")[0] not in _FITS[wanted] | {'"NULL"', "NULL"}:
-            raise DefinitionError(
-                f"view {view.name!r}, {what}: the expression is {found}, but {wanted} is declared; "
-                "cast it or declare it so"
-            )
+def _empty(schema: pa.Schema) -> pa.Table:
+    """Not `schema.empty_table()`: that looks for pandas, and takes half a second when it finds it."""
+    return pa.Table.from_batches([], schema)
 
 
-def _types(
-    connection: duckdb.DuckDBPyConnection, declared: Sequence[tuple[FeatureView, str, str, str]], columns: list[str]
-) -> list[str]:
-    """The type of each expression; all in one query, because of many views, and one by one to find the wrong one."""
+def _bind(
+    connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table, declared: Sequence[_Sql], owner: str
+) -> None:
+    """Check expressions over a table; all in one query, because of many views, and one by one to find the wrong one."""
+    for one in declared:
+        _check_words(one, table.column_names)
+    connection.register(name, table)
     try:
-        return [str(one) for one in connection.sql(f"SELECT {_joined(sql for *_, sql, _ in declared)} FROM rows").types]
+        types = _types(connection, name, declared)
     except duckdb.Error:
-        for view, what, sql, _ in declared:
+        for one in declared:
             try:
-                connection.sql(f"SELECT ({sql}) FROM rows")
+                _types(connection, name, [one])
             except duckdb.Error as error:
-                reason = _explain(str(error), view, sql, columns)
-                raise DefinitionError(f"view {view.name!r}, {what}: {reason}") from error
+                raise _explained(str(error), one, table.column_names, owner) from error
         raise
+    for one, found in zip(declared, types, strict=True):
+        if found.partition("(")[0] not in _FITS[one.wanted]:
+            raise one.wrong(f"the expression is {found}, but {one.wanted} is declared; cast it or declare it so")
+    connection.unregister(name)
 
 
-def _joined(expressions: Iterable[str]) -> str:
-    return ", ".join(f"({sql})" for sql in expressions)
+def _types(connection: duckdb.DuckDBPyConnection, name: str, declared: Iterable[_Sql]) -> list[str]:
+    """The type of each expression. WHERE takes only what is one value per row."""
+    texts = [f"({one.text})" for one in declared]
+    is_row = " OR ".join(f"{text} IS NULL" for text in texts)
+    return [str(one) for one in connection.sql(f"SELECT {', '.join(texts)} FROM {name} WHERE {is_row}").types]
 
 
-def _explain(message: str, view: FeatureView, sql: str, columns: list[str]) -> str:
-    """DuckDB's message; for an unknown column our own, with a caret under it."""
-    match = re.search(r'Referenced column "([^"]+)" not found', message)
-    if match is None:
-        return f"{message.splitlines()[0]}\n    {sql}"
-    unknown = match[1]
-    near = get_close_matches(unknown, columns, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(columns)}"
-    place = re.search(rf"\b{re.escape(unknown)}\b", sql)
-    caret = f"\n    {sql}\n    {' ' * place.start()}^" if place else ""
-    return f'column "{unknown}" is not in source {view.source.name!r}{hint}{caret}'
+def _check_words(one: _Sql, columns: Sequence[str]) -> None:
+    for found in _BEYOND.finditer(one.text):
+        word = (found[1] or "").lower()
+        if word and word not in columns:
+            raise one.wrong(_not_of_the_row(word), found.start(1))
+
+
+def _not_of_the_row(what: str) -> str:
+    return f"an expression makes one value of its own row, the same whenever it runs; it cannot use {what}"
+
+
+def _explained(message: str, one: _Sql, columns: Sequence[str], owner: str) -> DefinitionError:
+    """DuckDB's message with the place; of what it says most often, our own words."""
+    lines = message.splitlines()
+    if unknown := re.search(r'Referenced column "([^"]+)" not found', message):
+        near = get_close_matches(unknown[1], columns, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(columns)}"
+        found = re.search(rf"\b{re.escape(unknown[1])}\b", one.text)
+        return one.wrong(f'column "{unknown[1]}" is not in {owner}{hint}', found.start() if found else None)
+    if refused := _REFUSED.search(message):
+        return one.wrong(_not_of_the_row(next(filter(None, refused.groups()))))
+    caret = next((line.index("^") for line in lines if line.strip(" ^") == "" and "^" in line), None)
+    if caret is None or f"{_PREFIX}{one.text}" not in message:
+        return one.wrong(" ".join(lines[:2]) if len(lines) > 1 and lines[1].startswith("Did you") else lines[0])
+    place = caret - len(_PREFIX)
+    if place >= len(one.text):
+        return one.wrong("Parser Error: an operand or a parenthesis is missing, or one too many", len(one.text))
+    return one.wrong(lines[0], place)

@@ -1,6 +1,5 @@
 """Source rows → feature rows: every row is exactly one of logged, filtered and quarantined."""
 
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -13,9 +12,7 @@ import featurestore as fs
 from featurestore.errors import TerminalError
 from featurestore.landing.batch import Batch, landed_schema, to_micros
 from featurestore.order import HEAD, tie
-from featurestore.transform.binding import bind
 from featurestore.transform.rows import QUARANTINE, FeatureRows, feature_rows
-from featurestore_dagster.features.project import PROJECT
 from featurestore_dagster.features.user import CREDIT_PROFILE, PROFILES, USER, USER_ACTION, USER_ACTIVITY, USER_EVENTS
 
 NOW = datetime(2026, 5, 4, 10, 30, tzinfo=UTC)
@@ -151,29 +148,3 @@ def test_every_row_is_exactly_one_of_logged_filtered_quarantined(rows: list[tupl
     assert logged == {n for n, (income, _, age) in enumerate(rows) if age < 100 and income >= 0}
     assert quarantined == {n for n, (income, _, age) in enumerate(rows) if age < 100 and income < 0}
     assert made.rows_in == len(logged) + len(quarantined) + made.filtered
-
-
-@pytest.mark.parametrize(
-    ("dtype", "sql", "message"),
-    [
-        (
-            float,
-            "debt / nullif(incom, 0)",
-            (
-                "view 'v', feature 'f': column \"incom\" is not in source 'profiles'; did you mean 'income'?\n"
-                "    debt / nullif(incom, 0)\n"
-                "                  ^"
-            ),
-        ),
-        (int, "debt", "view 'v', feature 'f': the expression is DOUBLE, but BIGINT is declared"),
-        (float, "debt +", "view 'v', feature 'f': Parser Error"),
-    ],
-)
-def test_sql_is_bound_before_any_row_arrives(dtype: type[int] | type[float], sql: str, message: str) -> None:
-    project = fs.Project((fs.FeatureView("v", USER, PROFILES, [fs.Feature("f", dtype, sql)]),))
-    with pytest.raises(fs.DefinitionError, match=re.escape(message)):
-        bind(project)
-
-
-def test_the_example_project_binds() -> None:
-    bind(PROJECT)
