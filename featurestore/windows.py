@@ -25,6 +25,8 @@ _SECOND = 1_000_000
 HOPS = tuple(seconds * _SECOND for seconds in (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 10800, 21600, 43200, 86400))
 FEWEST_HOPS = 24  # of a window: its far end is off by at most 1/24 of its length
 
+_LONG_BEFORE_US = 10**6 * max(HOPS)  # whole tiles, whatever the hop; before 1970 by some 2,700 years
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -60,7 +62,9 @@ class Window:
         return -(-time_us // self.hop_us)
 
 
-def tile_sql(column: str, hop_us: int) -> str:
-    """`Window.tile` of a TIMESTAMP column as SQL (DuckDB's own // would round towards 1970)."""
-    bucket = f"time_bucket(to_microseconds({hop_us}), {column} - to_microseconds(1), TIMESTAMP '1970-01-01')"
-    return f"(epoch_us({bucket}) // {hop_us} + 1)"
+def tile_sql(column: str, hop_us: int | str) -> str:
+    """`Window.tile` of a TIMESTAMP column as SQL; the hop is a number or a column's name.
+
+    DuckDB's // rounds towards zero, so times are moved to where that is the floor.
+    """
+    return f"((epoch_us({column}) - 1 + {_LONG_BEFORE_US}) // {hop_us} - {_LONG_BEFORE_US} // {hop_us} + 1)"

@@ -2,10 +2,11 @@
 
 The moment is a commit_seq. The log only grows, and what is committed later has a larger one, so rows up to it are the
 same whenever and however often they are read. Rows that DuckDB holds come in pages, each well within what the database
-service answers; those in the lake are read from its files, in this process, where it can reach them.
+service answers; those in the lake are read from its files, in this process, where it can reach them. Of a log that is
+larger than memory, only the rows that can matter are kept as it is read.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,11 +23,15 @@ from featurestore.offline.tables import hot_relation, log_relation
 from featurestore.order import HEAD
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
+Thin = Callable[[pa.Table], pa.Table]  # of any of the rows, those that can matter, whatever the others are
 
 FEW_ENTITIES = 1_000  # up to so many, the database looks for their rows alone
 
 _PAGE_BYTES = 64 * 2**20  # a quarter of what the service answers by default, because texts are guessed
 _VALUE_BYTES, _HEAD_BYTES = 32, 96
+
+_FILES_ROWS = 2_000_000  # of the lake, read at a time
+_THIN_BYTES = 512 * 2**20  # so much is held before it is thinned
 
 _TRIES = 5  # a move to the lake that ends between two looks makes us look again
 
@@ -49,6 +54,7 @@ class LogSlice:
     until: datetime | None = None  # event_timestamp, inclusive
     created_until: datetime | None = None
     entity_ids: Sequence[str] | None = None
+    thin: Thin | None = None
 
     @property
     def names(self) -> str:
@@ -69,6 +75,7 @@ class Snapshot:
 
     commit_seq: int
     logs: Mapping[str, pa.Table]
+    rows_read: Mapping[str, int]  # those that were thinned out are counted
 
 
 def fetch(
@@ -81,7 +88,12 @@ def fetch(
         TransientError: the database does not answer in time.
     """
     pin = newest_commit_seq(database) if commit_seq is None else commit_seq
-    return Snapshot(pin, {one.target: _fetch(database, one, pin, progress) for one in slices})
+    held = {one.target: _fetch(database, one, pin, progress) for one in slices}
+    return Snapshot(
+        pin,
+        {target: one.table() for target, one in held.items()},
+        {target: one.rows_read for target, one in held.items()},
+    )
 
 
 def newest_commit_seq(database: Database) -> int:
@@ -95,22 +107,47 @@ def page_rows(columns: int) -> int:
     return max(1, _PAGE_BYTES // (_HEAD_BYTES + _VALUE_BYTES * columns))
 
 
-def _fetch(database: Database, wanted: LogSlice, commit_seq: int, progress: Progress) -> pa.Table:
+class _Held:
+    """Rows as they come in, thinned whenever they have become many."""
+
+    def __init__(self, thin: Thin | None) -> None:
+        self.rows_read = 0
+        self._thin = thin
+        self._tables: list[pa.Table] = []
+        self._bytes, self._limit = 0, _THIN_BYTES
+
+    def add(self, tables: Iterator[pa.Table]) -> None:
+        for table in tables:
+            self.rows_read += table.num_rows
+            self._tables.append(table)
+            self._bytes += table.nbytes
+            if self._thin and self._bytes > self._limit:
+                kept = self._thin(self.table())
+                self._tables, self._bytes = [kept], kept.nbytes
+                self._limit = max(_THIN_BYTES, 2 * self._bytes)  # so that what is kept is not looked at again and again
+
+    def table(self) -> pa.Table:
+        return pa.concat_tables(self._tables)
+
+
+def _fetch(database: Database, wanted: LogSlice, commit_seq: int, progress: Progress) -> _Held:
     """Hot and cold. Rows move in one direction only, and with each move the list of files changes: if it is the same
     before and after, no row was missed or read twice."""
     for _ in range(_TRIES):
+        held = _Held(wanted.thin)
         files = _lake_files(database, wanted)
         if not all(file.is_here for file in files):  # another machine: the service reads them for us
-            return _read_pages(database, wanted, log_relation(wanted.target), commit_seq, progress)
-        hot = _read_pages(database, wanted, hot_relation(wanted.target), commit_seq, progress)
+            held.add(_read_pages(database, wanted, log_relation(wanted.target), commit_seq, progress))
+            return held
+        held.add(_read_pages(database, wanted, hot_relation(wanted.target), commit_seq, progress))
         try:
-            cold = [_read_files(wanted, files, commit_seq, progress)] if files else []
+            held.add(_read_files(wanted, files, commit_seq, progress))
         except duckdb.Error as error:
             if _lake_files(database, wanted) == files:
                 raise CorruptFileError(f"the lake cannot be read: {error}") from error
             continue
         if _lake_files(database, wanted) == files:
-            return pa.concat_tables([hot, *cold])
+            return held
     raise TransientError(f"rows of {wanted.target} go on moving to the lake; try again")
 
 
@@ -118,20 +155,36 @@ def _lake_files(database: Database, wanted: LogSlice) -> list["_LakeFile"]:
     return database.query(_LAKE, {"target": wanted.target}, into=_LakeFile)
 
 
-def _read_files(wanted: LogSlice, files: Sequence["_LakeFile"], commit_seq: int, progress: Progress) -> pa.Table:
-    """What is in the lake, read in this process."""
+def _read_files(
+    wanted: LogSlice, files: Sequence["_LakeFile"], commit_seq: int, progress: Progress
+) -> Iterator[pa.Table]:
+    """What is in the lake, read in this process; some files at a time."""
     hashes = None if wanted.few is None else [hash64(one) for one in wanted.few]
     chosen = [one for one in files if hashes is None or any(number % one.buckets == one.bucket for number in hashes)]
-    rows = sum(one.row_count for one in chosen)
-    progress(f"read {wanted.target} in the lake", 0, rows)
     conditions, bounds = _conditions(wanted)
     where = " AND ".join(["commit_seq <= $commit_seq", *conditions])
-    source = read_files([one.path for one in chosen or files[:1]])  # for the types, at least one
     params = {"commit_seq": commit_seq, **{name: _naive(value) for name, value in bounds.items()}}
+    done, rows = 0, sum(one.row_count for one in chosen)
     with duckdb.connect() as connection:
-        found = connection.sql(f"SELECT {wanted.names} FROM {source} WHERE {where}", params=params).to_arrow_table()
-    progress(f"read {wanted.target} in the lake", rows, rows)
-    return found
+        for some in _some_rows(chosen):
+            progress(f"read {wanted.target} in the lake", done, rows)
+            source = read_files([one.path for one in some])
+            yield connection.sql(f"SELECT {wanted.names} FROM {source} WHERE {where}", params=params).to_arrow_table()
+            done += sum(one.row_count for one in some)
+    if rows:
+        progress(f"read {wanted.target} in the lake", rows, rows)
+
+
+def _some_rows(files: Sequence["_LakeFile"]) -> Iterator[list["_LakeFile"]]:
+    """Files of about _FILES_ROWS together."""
+    some: list[_LakeFile] = []
+    for file in files:
+        some.append(file)
+        if sum(one.row_count for one in some) >= _FILES_ROWS:
+            yield some
+            some = []
+    if some:
+        yield some
 
 
 def _naive(value: datetime | list[str]) -> datetime | list[str]:
@@ -139,26 +192,26 @@ def _naive(value: datetime | list[str]) -> datetime | list[str]:
     return value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) else value
 
 
-def _read_pages(database: Database, wanted: LogSlice, relation: str, commit_seq: int, progress: Progress) -> pa.Table:
+def _read_pages(
+    database: Database, wanted: LogSlice, relation: str, commit_seq: int, progress: Progress
+) -> Iterator[pa.Table]:
     """What the service has; a page is a range of ledger lines, and part of their rows where lines are long."""
     conditions, bounds = _conditions(wanted)
     where = " AND ".join(["commit_seq BETWEEN $first AND $last", "sequence % $parts = $part", *conditions])
     select = f"SELECT {wanted.names} FROM {relation} WHERE {where}"
     limits = {"commit_seq": commit_seq, "page_rows": page_rows(len(wanted.columns))}
     pages = database.query(_PAGES.format(relation=relation), limits, into=_Page)
-    tables: list[pa.Table] = []
+    if not pages:  # the types are wanted all the same
+        yield database.query_arrow(f"SELECT {wanted.names} FROM {relation} LIMIT 0")
     done, rows = 0, sum(page.rows for page in pages)
     for page in pages:
         progress(f"read {wanted.target}", done, rows)
         parts = -(-page.rows // limits["page_rows"])
         for part in range(parts):
             params = {**bounds, "first": page.first, "last": page.last, "parts": parts, "part": part}
-            tables.append(database.query_arrow(select, params))
+            yield database.query_arrow(select, params)
         done += page.rows
     progress(f"read {wanted.target}", done, rows)
-    if not tables:  # the types are wanted all the same
-        tables.append(database.query_arrow(f"SELECT {wanted.names} FROM {relation} LIMIT 0"))
-    return pa.concat_tables(tables)
 
 
 def _conditions(wanted: LogSlice) -> tuple[list[str], dict[str, datetime | list[str]]]:

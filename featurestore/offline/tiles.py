@@ -98,16 +98,16 @@ def _in_parts(
     parts: Sequence[Piece],
 ) -> Iterator[pa.Table]:
     """Parts are made of different entities, each from a snapshot of its own, which is all that its tiles need."""
-    kept = dict.fromkeys(one.name for ring in view.rings for one in ring.aggregations)
-    of_rings = " UNION ALL BY NAME ".join(_tiles_sql(ring, _within(within, [ring])) for ring in view.rings)
+    columns = ", ".join([*HEAD, *(f'"{declared.name}"' for declared in _aggregations(view))])
+    tiles, wanted = _tiles_sql(view, within), _within(within, view.rings)
     for part in parts:
-        rows = rows_sql.format(
-            log=log_relation(view),
-            columns=", ".join([*HEAD, *(f'"{name}"' for name in kept)]),
-            within=_within(within, view.rings),
-            part=part.sql,
-        )
-        yield database.query_arrow(rows + of_rings, bounds)
+        rows = rows_sql.format(log=log_relation(view), columns=columns, within=wanted, part=part.sql)
+        yield database.query_arrow(rows + tiles, bounds)
+
+
+def _aggregations(view: FeatureView) -> Sequence[Aggregation]:
+    """Those that are in rings."""
+    return tuple(dict.fromkeys(declared for ring in view.rings for declared in ring.aggregations))
 
 
 def _within(condition: str, rings: Sequence[Ring]) -> str:
@@ -116,31 +116,59 @@ def _within(condition: str, rings: Sequence[Ring]) -> str:
     return condition.format(hop_us=hop_us, reach_us=reach_us)
 
 
-def _tiles_sql(ring: Ring, within: str) -> str:
-    """The wanted tiles of one ring."""
-    counted = " OR ".join(f'"{declared.name}" IS NOT NULL' for declared in ring.aggregations)
-    folds = ", ".join(fold for declared in ring.aggregations for fold in _folds(declared))
+def _tiles_sql(view: FeatureView, within: str) -> str:
+    """The wanted tiles of all rings.
+
+    To fold in order costs several times as much as to fold, so it is done only where an entity has so many rows that
+    their order can make a difference.
+    """
+    declared = _aggregations(view)
+    if not any(_needs_order(one) for one in declared):
+        return _folded(view, within, "r", in_order=False)
+    any_order = 1 if any(one.function in {"first", "last"} for one in declared) else 2  # a + b is b + a
+    few = _folded(view, within, "r ANTI JOIN many USING (entity_id)", in_order=False)
+    many = _folded(view, within, "r SEMI JOIN many USING (entity_id)", in_order=True)
     return (
-        f"SELECT {ring.hop_us} AS hop_us, entity_id, {tile_sql('event_timestamp', ring.hop_us)} AS k, "
-        "epoch_us(max(event_timestamp)) AS newest_us, (SELECT max(commit_seq) FROM applied) AS commit_seq, "
-        f"{folds} FROM r WHERE {within} AND ({counted}) GROUP BY entity_id, k HAVING bool_or(fresh)"
+        f", many AS MATERIALIZED (SELECT entity_id FROM r GROUP BY entity_id HAVING count(*) > {any_order}) "
+        f"{few} UNION ALL {many}"
     )
 
 
-def _folds(declared: Aggregation) -> list[str]:
+def _folded(view: FeatureView, within: str, rows: str, *, in_order: bool) -> str:
+    """The wanted tiles that are made of some rows."""
+    hops = [ring.hop_us for ring in view.rings]
+    in_rings = " OR ".join(_in_ring(ring, within) for ring in view.rings)
+    folds = ", ".join(fold for declared in _aggregations(view) for fold in _folds(declared, in_order=in_order))
+    return (
+        f"SELECT hop_us, entity_id, {tile_sql('event_timestamp', 'hop_us')} AS k, "
+        "epoch_us(max(event_timestamp)) AS newest_us, (SELECT max(commit_seq) FROM applied) AS commit_seq, "
+        f"{folds} FROM (SELECT *, unnest({hops}) AS hop_us FROM {rows}) WHERE {in_rings} "
+        "GROUP BY hop_us, entity_id, k HAVING bool_or(fresh)"
+    )
+
+
+def _in_ring(ring: Ring, within: str) -> str:
+    """Whether a row has an input of the ring, at a time that is wanted of it."""
+    counted = " OR ".join(f'"{declared.name}" IS NOT NULL' for declared in ring.aggregations)
+    return f"(hop_us = {ring.hop_us} AND {_within(within, [ring])} AND ({counted}))"
+
+
+def _needs_order(declared: Aggregation) -> bool:
+    return declared.function in {"first", "last", "mean"} or (declared.function == "sum" and declared.dtype is float)
+
+
+def _folds(declared: Aggregation, *, in_order: bool) -> list[str]:
     column = f'"{declared.name}"'
+    order = f" ORDER BY {_ORDER}" if in_order and _needs_order(declared) else ""
     match declared.function:
         case "count":
             return [f"count({column}) AS {column}"]
-        case "sum" if declared.dtype is int:
-            return [f"sum({column}) AS {column}"]  # exact, so in any order
         case "sum":
-            return [f"sum({column} ORDER BY {_ORDER}) AS {column}"]
+            return [f"sum({column}{order}) AS {column}"]
         case "mean":
-            sum_of = f"sum(CAST({column} AS DOUBLE) ORDER BY {_ORDER})"
-            return [f"{sum_of} AS {column}", f'count({column}) AS "{declared.name}:count"']
+            return [f"sum(CAST({column} AS DOUBLE){order}) AS {column}", f'count({column}) AS "{declared.name}:count"']
         case "min" | "max":
             plain = f"{column} + 0.0" if declared.dtype is float else column  # -0.0 and 0.0 are one value
             return [f"{declared.function}({plain}) AS {column}"]
         case "first" | "last":
-            return [f"{declared.function}({column} ORDER BY {_ORDER}) FILTER ({column} IS NOT NULL) AS {column}"]
+            return [f"{declared.function}({column}{order}) FILTER ({column} IS NOT NULL) AS {column}"]

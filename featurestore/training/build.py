@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ from featurestore.landing.batch import from_micros
 from featurestore.offline.snapshot import FEW_ENTITIES, LogSlice, Progress, Snapshot, fetch
 from featurestore.training.diff import Difference, difference
 from featurestore.training.digest import table_digest
-from featurestore.training.kernel import join
+from featurestore.training.kernel import Join
 from featurestore.training.pit_plan import PitPlan, ViewRead
 from featurestore.training.receipt import Receipt, ViewInput
 from featurestore.training.spine import ArrowStream, Spine, read_spine
@@ -45,8 +46,10 @@ def build(
     """
     spine = read_spine(stream, plan.keys, time=time, time_zone=time_zone)
     _check_columns(spine, plan)
-    snapshot = fetch(database, [_slice(plan, view, spine) for view in plan.views], commit_seq, progress=progress)
-    found = join(plan, spine, snapshot.logs, progress)
+    join = Join(plan, spine)
+    slices = [_slice(plan, view, spine, join) for view in plan.views]
+    snapshot = fetch(database, slices, commit_seq, progress=progress)
+    found = join.columns(snapshot.logs, progress)
     columns = {name: found[target, name] for target, name in plan.features}
     table = spine.table
     for name, column in columns.items():
@@ -137,7 +140,7 @@ def _fits(found: pa.DataType, dtype: str) -> bool:
     }[dtype] or pa.types.is_null(found)
 
 
-def _slice(plan: PitPlan, view: ViewRead, spine: Spine) -> LogSlice:
+def _slice(plan: PitPlan, view: ViewRead, spine: Spine, join: Join) -> LogSlice:
     """The rows that can matter: from the first window's start (unless the newest row is asked for) to the last time."""
     first, last = (int(spine.times_us.min()), int(spine.times_us.max())) if spine.rows else (0, 0)
     ids = spine.entities[view.key].ids
@@ -149,10 +152,11 @@ def _slice(plan: PitPlan, view: ViewRead, spine: Spine) -> LogSlice:
         until=from_micros(last),
         created_until=from_micros(plan.known_at.time_us) if plan.known_at.kind == "time" else None,
         entity_ids=[str(one) for one in ids.to_pylist()] if len(ids) <= FEW_ENTITIES else None,
+        thin=partial(join.thin, view),
     )
 
 
 def _inputs(plan: PitPlan, snapshot: Snapshot) -> Mapping[str, ViewInput]:
     return {
-        view.target: ViewInput(code_digest=view.digest, rows=snapshot.logs[view.target].num_rows) for view in plan.views
+        view.target: ViewInput(code_digest=view.digest, rows=snapshot.rows_read[view.target]) for view in plan.views
     }

@@ -21,6 +21,62 @@ from featurestore.transform.derive import TYPES, derive
 Columns = dict[Column, pa.ChunkedArray | pa.Array]
 
 
+class Join:
+    """A plan and a spine that wait for the log's rows."""
+
+    def __init__(self, plan: PitPlan, spine: Spine) -> None:
+        self._plan, self._spine = plan, spine
+        self._moments = {key: Moments.of(entities, spine.times_us) for key, entities in spine.entities.items()}
+
+    def thin(self, view: ViewRead, log: pa.Table) -> pa.Table:
+        """Of some of a view's rows those that can matter, whatever the others are.
+
+        Of any rows the join makes the same as of what is left of them. For the newest rows that is at most a row per
+        row of the spine, for windows what some row's window covers.
+        """
+        moments, timeline = self._moments[view.key], self._timeline(view, log)
+        matters = np.zeros(log.num_rows, bool)
+        if view.rows:
+            newest = timeline.newest(moments)
+            matters[newest[newest >= 0]] = True
+        if view.windows:
+            matters[timeline.between(_starts(view, moments), moments)] = True
+        return log.filter(pa.array(matters))
+
+    def columns(self, logs: Mapping[str, pa.Table], progress: Progress) -> Columns:
+        """What `join` says."""
+        plan, spine, found = self._plan, self._spine, Columns()
+        steps = len(plan.views) + len(plan.derivations)
+        for step, view in enumerate(plan.views):
+            progress(f"join {view.target}", step, steps)
+            with np.errstate(all="ignore"):  # NaN and infinity are values like others
+                found |= self._read_view(view, logs[view.target])
+        for step, what in enumerate(plan.derivations, len(plan.views)):
+            progress(f"derive {what.target}", step, steps)
+            given = [found[one.target, one.name] if one.target else spine.table.column(one.name) for one in what.inputs]
+            derived = derive(what, given)
+            found |= {(what.target, name): derived.column(name) for name in derived.column_names}
+        progress("join", steps, steps)
+        return found
+
+    def _read_view(self, view: ViewRead, log: pa.Table) -> Columns:
+        moments, timeline = self._moments[view.key], self._timeline(view, log)
+        found: Columns = {}
+        if view.rows:
+            newest = moments.to_spine(timeline.newest(moments))
+            found |= {(view.target, one.name): _newest_values(one, self._spine, log, newest) for one in view.rows}
+        for name, values in fold_windows(view, timeline, log, moments).items():
+            found[view.target, name] = values
+        return found
+
+    def _timeline(self, view: ViewRead, log: pa.Table) -> Timeline:
+        entities, moments = self._spine.entities[view.key], self._moments[view.key]
+        starts_us = None if view.rows else _starts(view, moments)
+        known_at = self._plan.known_at
+        bounds = Bounds.of(moments, starts_us, len(entities.ids), known_until_us=known_at.time_us)
+        return Timeline(log, entities, bounds, delay_us=known_at.delay_us if known_at.kind == "row" else None)
+
+
 def join(plan: PitPlan, spine: Spine, logs: Mapping[str, pa.Table], progress: Progress) -> Columns:
     """Every column of the plan by (target, name).
 
@@ -29,35 +85,12 @@ def join(plan: PitPlan, spine: Spine, logs: Mapping[str, pa.Table], progress: Pr
     Raises:
         TerminalError: a sum does not fit into 64 bits, or a derived feature's SQL fails on these values.
     """
-    found: Columns = {}
-    moments = {key: Moments.of(entities, spine.times_us) for key, entities in spine.entities.items()}
-    steps = len(plan.views) + len(plan.derivations)
-    for step, view in enumerate(plan.views):
-        progress(f"join {view.target}", step, steps)
-        with np.errstate(all="ignore"):  # NaN and infinity are values like others
-            found |= _read_view(plan, view, spine, moments[view.key], logs[view.target])
-    for step, what in enumerate(plan.derivations, len(plan.views)):
-        progress(f"derive {what.target}", step, steps)
-        given = [found[one.target, one.name] if one.target else spine.table.column(one.name) for one in what.inputs]
-        derived = derive(what, given)
-        found |= {(what.target, name): derived.column(name) for name in derived.column_names}
-    progress("join", steps, steps)
-    return found
+    return Join(plan, spine).columns(logs, progress)
 
 
-def _read_view(plan: PitPlan, view: ViewRead, spine: Spine, moments: Moments, log: pa.Table) -> Columns:
-    entities = spine.entities[view.key]
-    starts_us = None if view.rows else np.minimum.reduce([w.start(moments.times_us) for w in view.distinct_windows])
-    bounds = Bounds.of(moments, starts_us, len(entities.ids), known_until_us=plan.known_at.time_us)
-    delay_us = plan.known_at.delay_us if plan.known_at.kind == "row" else None
-    timeline = Timeline(log, entities, bounds, delay_us=delay_us)
-    found: Columns = {}
-    if view.rows:
-        newest = moments.to_spine(timeline.newest(moments))
-        found |= {(view.target, one.name): _newest_values(one, spine, log, newest) for one in view.rows}
-    for name, values in fold_windows(view, timeline, log, moments).items():
-        found[view.target, name] = values
-    return found
+def _starts(view: ViewRead, moments: Moments) -> Int64s:
+    """Where the windows of each moment start, the earliest of them."""
+    return np.minimum.reduce([window.start(moments.times_us) for window in view.distinct_windows])
 
 
 def _newest_values(read: RowRead, spine: Spine, log: pa.Table, newest: Int64s) -> pa.ChunkedArray:

@@ -125,6 +125,21 @@ class Timeline:
         """The first row of the entity that happened after each moment."""
         return self._place(moments)
 
+    def between(self, starts_us: Int64s, moments: Moments) -> Int64s:
+        """Where the rows stand in the log table that a moment sees, and that happened after its start.
+
+        Starts do not fall from a moment of an entity to its next, so the first moment that sees a row decides.
+        """
+        if not len(moments.codes):
+            return self.rows[:0]
+        seen_us = self.times_us if self.visible_us is None else self.visible_us
+        instants = Instants(moments.times_us, self._spare_bits)
+        keys = _packed(moments.codes, instants(moments.times_us), instants.bits)
+        before = _packed(self.codes, instants(seen_us - 1), instants.bits)
+        first = np.minimum(np.searchsorted(keys, before, side="right"), len(keys) - 1)
+        sees = (moments.codes[first] == self.codes) & (moments.times_us[first] >= seen_us)
+        return self.rows[sees & (starts_us[first] < self.times_us)]
+
     def newest(self, moments: Moments) -> Int64s:
         """Where the newest visible row of the entity stands in the log table; -1 where there is none."""
         if self.visible_us is None:

@@ -7,7 +7,7 @@ one would take.
 """
 
 import random
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -128,23 +128,32 @@ class History:
         chance = self.chance
         self.now_us += chance.choice([0, SECOND, 2_500_000, 7 * SECOND])
         rows: list[dict[str, Any]] = []
-        for number in range(chance.randint(1, 4)):
+        for _ in range(chance.randint(1, 4)):
             late_s = chance.choice([0, 0, 1, 2, 7, 24, 40, 50, 120, 130, -3, -20])
             at_us = self.now_us - late_s * SECOND - chance.choice([0, 0, 1, 400_000])
-            at_us = at_us // SECOND * SECOND if chance.random() < 0.4 else at_us
-            rows.append(
-                {
-                    "sequence": 10 * len(self.landed) + number,
-                    "event_timestamp": from_micros(at_us).replace(tzinfo=None),
-                    "user_id": chance.choice("ab"),
-                    "x": chance.choice([None, 0.1, 0.2, 0.3, 1e16, -1e16, -7.7, 3.3, -0.0]),
-                    "n": chance.choice([None, 1, -(2**40), 2**40]),
-                    "s": chance.choice([None, "", "a", "é"]),
-                    "b": chance.choice([None, True, False]),
-                }
-            )
+            rows.append(self.event(at_us // SECOND * SECOND if chance.random() < 0.4 else at_us))
         if rows and chance.random() < 0.2:
-            rows.append({**rows[-1], "sequence": rows[-1]["sequence"] + 1})  # sent twice
+            rows.append(dict(rows[-1]))  # sent twice
+        return self.land(rows)
+
+    def arrive_at_the_ends(self) -> int:
+        """Events at both ends of each window, whose tiles a ring has to hold at once, and ahead of the clock."""
+        self.now_us += (12_500_000 - self.now_us % (10 * SECOND)) % (10 * SECOND)  # inside a tile of every ring
+        return self.land([self.event(self.now_us - age_s * SECOND) for age_s in (-1, 0, 24, 50, 120) * 3])
+
+    def event(self, at_us: int) -> dict[str, Any]:
+        chance = self.chance
+        return {
+            "event_timestamp": from_micros(at_us).replace(tzinfo=None),
+            "user_id": chance.choice("ab"),
+            "x": chance.choice([None, 0.1, 0.2, 0.3, 1e16, -1e16, -7.7, 3.3, -0.0]),
+            "n": chance.choice([None, 1, -(2**40), 2**40]),
+            "s": chance.choice([None, "", "a", "é"]),
+            "b": chance.choice([None, True, False]),
+        }
+
+    def land(self, events: Sequence[dict[str, Any]]) -> int:
+        rows = [{"sequence": 20 * len(self.landed) + number, **one} for number, one in enumerate(events)]
         batch = Batch(
             batch_id=f"events/{len(self.landed)}.parquet",
             source="events",
@@ -212,6 +221,7 @@ class History:
                 self.online.empty()
             for _ in range(self.chance.randint(1, 25)):
                 self.step(live, may_crash=True)
+        live.append(self.run(self.arrive_at_the_ends()))
         while live or self.unlisted():
             if not live:
                 live = [self.run(number) for number in self.unlisted()]

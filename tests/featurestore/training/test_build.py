@@ -11,7 +11,10 @@ import pytest
 
 import featurestore as fs
 from featurestore.errors import SpineError, TerminalError
+from featurestore.offline import snapshot
 from featurestore.testing.memory import MemoryStore
+from featurestore.training.kernel import Join
+from featurestore.training.pit_plan import ViewRead
 from featurestore.training.receipt import Receipt
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -246,6 +249,30 @@ def test_progress_is_told(store: MemoryStore) -> None:
         "read by_user@v1", "read by_user@v1", "join by_user@v1", "derive share@v1", "join",
     ]  # fmt: skip
     assert told[1] == ("read by_user@v1", 1, 1)
+
+
+def test_a_log_larger_than_memory_is_thinned_as_it_is_read(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for batch in range(40):
+        store.send(SALES, *(sale(NOON + (batch * 7 % 40) * SECOND, 0.1 * n, user_id=n % 3) for n in range(20)))
+    rows = spine(NOON + 10 * SECOND, NOON + 45 * SECOND, NOON, user_id=[1, 2, 2])
+    whole = store.training_set(rows, [BY_USER])
+    held: list[int] = []
+    thin = Join.thin
+
+    def watched(join: Join, view: ViewRead, log: pa.Table) -> pa.Table:
+        held.append(log.num_rows)
+        return thin(join, view, log)
+
+    monkeypatch.setattr(Join, "thin", watched)
+    monkeypatch.setattr(snapshot, "_THIN_BYTES", 1)
+    monkeypatch.setattr(snapshot, "_PAGE_BYTES", 4_000)
+    for features in ([BY_USER], [LAST]):
+        held.clear()
+        again = store.training_set(rows, features)
+        assert again.table.equals(whole.table.select(again.table.column_names))
+        assert again.receipt.inputs["by_user@v1"].rows == whole.receipt.inputs["by_user@v1"].rows
+    assert len(held) > 5
+    assert max(held) < 100 < again.receipt.inputs["by_user@v1"].rows  # at most twice what is kept, and a page
 
 
 # Receipts

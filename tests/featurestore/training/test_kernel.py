@@ -16,7 +16,7 @@ from featurestore.definitions.dtypes import arrow_type
 from featurestore.testing.reference import KnownAt as Known
 from featurestore.testing.reference import value_at
 from featurestore.training import timeline
-from featurestore.training.kernel import join
+from featurestore.training.kernel import Join
 from featurestore.training.pit_plan import KnownAt, plan_reads
 from featurestore.training.spine import read_spine
 
@@ -152,14 +152,40 @@ def bits(value: Any) -> Any:
 def test_the_kernel_equals_the_reference(
     case: tuple[list[dict[str, Any]], list[tuple[int, datetime]]], known: tuple[Known, timedelta], key_bits: int
 ) -> None:
-    """With 20 bits for entity and time, distances in time do not fit, as with many entities over many years."""
+    """With 20 bits for entity and time, distances in time do not fit, as with many entities over many years.
+
+    It is the same of the whole log and of what can matter of each of its parts.
+    """
     (rows, spine), (known_at, delay) = case, known
     plan = plan_reads(PROJECT, [VIEW], KnownAt.of(known_at, delay))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(timeline, "_KEY_BITS", key_bits)
-        read = read_spine(spine_table(spine), plan.keys)
-        found = join(plan, read, {VIEW.target: log_table(rows, 3)}, lambda *_: None)
+        join = Join(plan, read_spine(spine_table(spine), plan.keys))
+        parts = [join.thin(plan.views[0], log_table(part)) for part in (rows[::2], rows[1::2])]
+        whole, thinned = (
+            join.columns({VIEW.target: log}, lambda *_: None) for log in (log_table(rows, 3), pa.concat_tables(parts))
+        )
     for target, name in plan.features:
-        got = found[target, name].to_pylist()
         wanted = [value_at(VIEW, name, rows, str(user), time, known_at=known_at, delay=delay) for user, time in spine]
-        assert list(map(bits, got)) == list(map(bits, wanted)), name
+        for found in (whole, thinned):
+            assert list(map(bits, found[target, name].to_pylist())) == list(map(bits, wanted)), name
+
+
+@settings(max_examples=50, deadline=None)
+@given(cases(), KNOWN)
+def test_what_cannot_matter_is_left_out(
+    case: tuple[list[dict[str, Any]], list[tuple[int, datetime]]], known: tuple[Known, timedelta]
+) -> None:
+    """Of newest rows there is one for each of the spine's at most; of windows, those that one covers."""
+    (rows, spine), (known_at, delay) = case, known
+    known_by = KnownAt.of(known_at, delay)
+
+    def left(name: str) -> list[dict[str, Any]]:
+        plan = plan_reads(PROJECT, [VIEW[name]], known_by)
+        join = Join(plan, read_spine(spine_table(spine), plan.keys))
+        return join.thin(plan.views[0], log_table(rows)).to_pylist()
+
+    assert len(left("s")) <= len(spine)
+    for row in left("n_count_24s"):
+        ages = [time - row["event_timestamp"] for user, time in spine if str(user) == row["entity_id"]]
+        assert any(0 * US <= age < 25 * SECOND for age in ages)
