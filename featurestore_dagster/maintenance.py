@@ -1,8 +1,9 @@
 """Keeps Dagster's own state small."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 import dagster as dg
 from dagster._core.storage.tags import PARTITION_NAME_TAG
@@ -42,11 +43,11 @@ def superfluous(runs: Iterable[FinishedRun], now: datetime, *, keep: int = KEEP_
 def purge_op(context: dg.OpExecutionContext) -> None:
     """Delete runs with their events and logs, and what no run owns."""
     instance, now = context.instance, datetime.now(UTC)
-    run_ids = list(superfluous(_finished(instance), now))[:PURGED_AT_ONCE]
+    run_ids = list(islice(superfluous(_finished(instance), now), PURGED_AT_ONCE))
     for run_id in run_ids:
         instance.delete_run(run_id)
         instance.compute_log_manager.delete_logs(prefix=[run_id])
-    orphans = purge_orphans(instance, now)
+    orphans = purge_orphans(instance, now, run_ids)
     context.log.info("%d runs and %d records without a run were deleted", len(run_ids), orphans)
 
 
@@ -62,9 +63,9 @@ def purge(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReaso
     return dg.RunRequest() if runs > KEEP_RUNS else dg.SkipReason(f"{runs} runs, of which {KEEP_RUNS} are kept")
 
 
-def purge_orphans(instance: dg.DagsterInstance, now: datetime) -> int:
-    """Delete what `delete_run` leaves or never had a run: old evaluations of checks, but for each check's last, and old
-    events without a run."""
+def purge_orphans(instance: dg.DagsterInstance, now: datetime, run_ids: Sequence[str]) -> int:
+    """Delete what `delete_run` leaves of these runs or never had one: their evaluations of checks and old ones, but for
+    each check's last, and old events without a run."""
     import sqlalchemy as sql  # here: with these, every load of the code would take half a second longer
     from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
     from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
@@ -79,7 +80,8 @@ def purge_orphans(instance: dg.DagsterInstance, now: datetime) -> int:
     checks, events = AssetCheckExecutionsTable, SqlEventLogStorageTable
     with storage.index_connection() as connection:
         last = sql.select(sql.func.max(checks.c.id)).group_by(checks.c.asset_key, checks.c.check_name)
-        evaluations = checks.delete().where(checks.c.create_timestamp < until, checks.c.id.not_in(last))
+        is_over = sql.or_(checks.c.create_timestamp < until, checks.c.run_id.in_(run_ids))
+        evaluations = checks.delete().where(is_over, checks.c.id.not_in(last))
         runless = events.delete().where(events.c.timestamp < until, events.c.run_id == "")
         return sum(connection.execute(statement).rowcount for statement in (evaluations, runless))
 
