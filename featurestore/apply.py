@@ -5,7 +5,7 @@ applied again, which changes nothing in the log and fills Redis.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -59,9 +59,14 @@ class Applied:
 
 
 def apply_batches(
-    view: FeatureView, batches: Sequence[Batch], zone: LandingZone, database: Database, online: OnlineStore | None
+    view: FeatureView,
+    batches: Sequence[Batch],
+    zone: LandingZone,
+    database: Database,
+    online: OnlineStore | None,
+    look: Callable[[pa.Table], None] | None = None,
 ) -> Applied:
-    """Log the batches' feature rows and push the online ones; doing it again changes nothing.
+    """Log the batches' feature rows and push the online ones; doing it again changes nothing. `look` is shown the rows.
 
     Raises:
         CorruptFileError: a landed file is damaged.
@@ -71,6 +76,9 @@ def apply_batches(
     total = Applied()
     for group in _groups(batches):
         made = [(batch, feature_rows(view, zone.read(batch), batch)) for batch in group]
+        if look is not None:
+            for _, rows in made:
+                look(rows.rows)
         total += _apply_group(view, made, database, online)
     return total
 

@@ -1,9 +1,10 @@
 """Each feature view: one step writes the log, then the online store."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 
 import dagster as dg
+import pyarrow as pa
 
 from featurestore.apply import Applied, apply_batches
 from featurestore.database.client import Database
@@ -29,6 +30,7 @@ from featurestore_dagster.assets.schema import (
 )
 from featurestore_dagster.names import FEATURES, ONLINE, PLAIN, TRANSFORM_POOL, Keys
 from featurestore_dagster.partitions import LANDING_HOUR, SINGLE_RUN, beta_features
+from featurestore_dagster.plots import Distributions
 from featurestore_dagster.resources import BatchSelection
 from featurestore_dagster.runs import failure
 
@@ -72,12 +74,14 @@ def _feature_asset(versions: Sequence[FeatureView], keys: Keys) -> dg.AssetsDefi
         batches: BatchSelection,
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         applied: dict[str, Applied] = {}
+        seen = Distributions(feature.name for feature in newest.row_features)
         for view in versions:
             selected = selected_batches(batches, landing, view.source, context.partition_time_window)
-            applied[view.target] = _apply(view, selected, landing, database, online)
+            look = seen.add if view is newest else None
+            applied[view.target] = _apply(view, selected, landing, database, online, look)
         total = sum(applied.values(), Applied())
         if log_key in context.selected_asset_keys:
-            yield dg.MaterializeResult(asset_key=log_key, metadata=_log_metadata(total, applied))
+            yield dg.MaterializeResult(asset_key=log_key, metadata=_log_metadata(total, applied) | seen.metadata())
         if online_key in context.selected_asset_keys:
             counts = {"written": total.written, "stale": total.stale, "tiles": total.tiles}
             yield dg.MaterializeResult(asset_key=online_key, metadata=counts)
@@ -155,7 +159,12 @@ def _owners(owner: str) -> list[str] | None:
 
 
 def _apply(
-    view: FeatureView, batches: Sequence[Batch], landing: LandingZone, database: Database, online: OnlineStore
+    view: FeatureView,
+    batches: Sequence[Batch],
+    landing: LandingZone,
+    database: Database,
+    online: OnlineStore,
+    look: Callable[[pa.Table], None] | None,
 ) -> Applied:
     """Apply the batches; an error says whether it will come again with the same rows."""
     try:
@@ -163,7 +172,7 @@ def _apply(
     except FeatureStoreError as error:  # changed code or no service: not the rows
         raise failure(error, Cause.INFRASTRUCTURE) from error
     try:
-        return apply_batches(view, batches, landing, database, online)
+        return apply_batches(view, batches, landing, database, online, look)
     except DefinitionError as error:
         raise failure(error, Cause.INFRASTRUCTURE) from error  # of the code, not of the batch
     except TerminalError as error:
@@ -202,11 +211,18 @@ def _expectations(log_key: dg.AssetKey, total: Applied) -> dg.AssetCheckResult:
         check_name="expectations",
         passed=not missed,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{total.quarantined} rows quarantined; SELECT reason, count(*) FROM quarantined_rows GROUP BY 1"
-        if missed
-        else None,
+        description="\n".join(_missed(total)) if missed else None,
         metadata={
             "quarantined": total.quarantined,
             **{f"warned: {sql}": count for sql, count in total.warnings.items()},
         },
     )
+
+
+def _missed(total: Applied) -> Iterator[str]:
+    """What is wrong, and what to do."""
+    if total.quarantined:
+        yield f"{total.quarantined} rows are kept apart: `SELECT reason, count(*) FROM quarantined_rows GROUP BY 1`."
+    for sql, count in total.warnings.items():
+        yield f"{count} rows are logged although not `{sql}`."
+    yield "Mend the producer; or, where the rows are right, give the view a version with another expectation."

@@ -20,6 +20,7 @@ from featurestore.training.spine import ArrowStream
 from featurestore.training.statistics import ColumnStatistics
 from featurestore.training.training_set import TrainingSet
 from featurestore_dagster.names import DATABASE_POOL, PLAIN, TRAINING_SETS, Keys
+from featurestore_dagster.plots import SHOWN, bars, drawn
 from featurestore_dagster.runs import failure
 
 Spine = Callable[[dg.AssetExecutionContext], ArrowStream]
@@ -115,6 +116,7 @@ def _metadata(made: TrainingSet, path: Path, receipt_file: Path) -> Mapping[str,
     receipt, schema = made.receipt, made.table.schema
     columns = [dg.TableColumn(field.name, str(field.type)) for field in schema]
     statistics = [_record(name, one) for name, one in receipt.statistics.items()]
+    plots = {name: bars(made.table[name]) for name in list(receipt.statistics)[:SHOWN]}
     return {
         "dagster/row_count": dg.MetadataValue.int(receipt.rows),
         "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),
@@ -125,6 +127,7 @@ def _metadata(made: TrainingSet, path: Path, receipt_file: Path) -> Mapping[str,
         "known_at": dg.MetadataValue.text(receipt.known_at),
         "versions": dg.MetadataValue.json(receipt.versions),
         **({"statistics": dg.MetadataValue.table(statistics)} if statistics else {}),
+        **({"distribution": drawn(plots)} if plots else {}),
     }
 
 

@@ -1,4 +1,4 @@
-"""Dagster's state after a long time: small, and as fast as on the first day; 100,000 runs: benchmarks/long_history.py."""
+"""Dagster's state after a long time: small, and as fast as on the first day (see benchmarks/long_history.py)."""
 
 import sqlite3
 from collections.abc import Callable, Generator

@@ -124,6 +124,10 @@ def test_rows_that_miss_an_expectation_show(resources: Resources, instance: dg.D
     [check] = result.get_asset_check_evaluations()
     assert not check.passed
     assert check.severity is dg.AssetCheckSeverity.WARN
+    told = check.description or ""
+    assert "1 rows are kept apart" in told
+    assert "1 rows are logged although not `debt < 1000`" in told
+    assert "Mend the producer" in told
     good = run(
         resources, instance, land(resources, PROFILES, [profile(4, 1.0, 1.0)], created_at=NOW + timedelta(hours=1))
     )
