@@ -9,6 +9,7 @@ the plain write; the service's resident memory grows by less than 64 MB, whateve
 
 import argparse
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -55,25 +56,31 @@ def measure(path: Path, address: str, process: psutil.Process) -> None:
     make_file(small, 1)
     upload(small, "profiles", address=address)  # what is loaded at the first use is loaded
     before = process.memory_info().rss
-    taken: dict[str, list[float]] = {"plain": [], "received": [], "landed": []}
+    taken: dict[str, list[tuple[float, float]]] = {"plain": [], "received": [], "landed": []}
+    own = psutil.Process()
     with watching(process) as peak:
         for number in range(REPEATS):
-            taken["plain"].append(timed(lambda: write_plainly(path)))
-            taken["received"].append(timed(lambda number=number: send_but_a_byte(path, address, f"received-{number}")))
-            taken["landed"].append(timed(lambda number=number: upload_anew(path, address, f"landed-{number}")))
-    megabytes = path.stat().st_size / 1e6
-    median = {name: sorted(times)[REPEATS // 2] for name, times in taken.items()}
-    for name, seconds in median.items():
+            taken["plain"].append(timed(own, lambda: write_plainly(path)))
+            taken["received"].append(
+                timed(process, lambda number=number: send_but_a_byte(path, address, f"received-{number}"))
+            )
+            taken["landed"].append(timed(process, lambda number=number: upload_anew(path, address, f"landed-{number}")))
+    gigabytes = path.stat().st_size / 1e9
+    plain_s = statistics.median(wall_s for wall_s, _ in taken["plain"])
+    for name, times in taken.items():
+        wall_s, cpu_s = (statistics.median(column) for column in zip(*times, strict=True))
         print(
-            f"  {name:10} {seconds:7.2f} s  {megabytes / seconds:6.0f} MB/s  {median['plain'] / seconds:5.2f} of plain"
+            f"  {name:10} {wall_s:7.2f} s  {1e3 * gigabytes / wall_s:6.0f} MB/s  {plain_s / wall_s:5.2f} of plain"
+            f"  {cpu_s / gigabytes:5.2f} s CPU per GB{' (service)' if name != 'plain' else ''}"
         )
     print(f"  the service's memory: {before / 1e6:.0f} MB, at most +{(peak[0] - before) / 1e6:.0f} MB")
 
 
-def timed(call: Callable[[], object]) -> float:
-    start_s = time.perf_counter()
+def timed(process: psutil.Process, call: Callable[[], object]) -> tuple[float, float]:
+    """The seconds that it took, and those of processor time that the process needed."""
+    start_s, cpu_start_s = time.perf_counter(), sum(process.cpu_times()[:2])
     call()
-    return time.perf_counter() - start_s
+    return time.perf_counter() - start_s, sum(process.cpu_times()[:2]) - cpu_start_s
 
 
 def write_plainly(path: Path) -> None:

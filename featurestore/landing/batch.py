@@ -112,6 +112,11 @@ class Batch:
         )
 
 
+def sequences(start: int, end: int) -> pa.Array:
+    """The numbers of consecutive rows, [start, end)."""
+    return pa.arange(start, end)  # pyright: ignore[reportAttributeAccessIssue]  # the stubs do not know it
+
+
 def time_range(table: pa.Table) -> tuple[datetime | None, datetime | None]:
     """The smallest and largest event time of landed rows."""
     if table.num_rows == 0:

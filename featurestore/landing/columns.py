@@ -12,7 +12,7 @@ import pyarrow.compute
 from featurestore.definitions.long_form import LongForm
 from featurestore.definitions.project import Project
 from featurestore.definitions.source import Source
-from featurestore.landing.batch import from_micros, to_micros
+from featurestore.landing.batch import from_micros, sequences, to_micros
 
 pc: Any = pyarrow.compute  # the stubs do not know that kernels take scalars too
 
@@ -82,7 +82,7 @@ def without(table: pa.Table, rows: Iterable[int]) -> pa.Table:
     gone = pa.array(rows, pa.int64())
     if not len(gone):
         return table
-    return table.filter(pc.invert(pc.is_in(pa.array(range(table.num_rows), pa.int64()), gone)))
+    return table.filter(pc.invert(pc.is_in(sequences(0, table.num_rows), gone)))
 
 
 def _times(column: Any, name: str, now: datetime) -> Iterator[Rejection]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from featurestore.definitions.source import Source
 from featurestore.errors import TerminalError
-from featurestore.landing.batch import landed_schema
+from featurestore.landing.batch import landed_schema, sequences
 from featurestore.landing.columns import Door, clock_is_wrong, refused, without
 from featurestore.landing.dead_letters import DeadLetter
 from featurestore.landing.uploads import Manifest
@@ -57,7 +57,7 @@ def land_table(
 def _landed(source: Source, rows: pa.Table) -> pa.Table:
     """The rows in the landed schema; types may differ in width and unit, as long as every value fits."""
     nullable = {one.name for one in source.columns.values() if one.nullable}
-    columns: dict[str, pa.Array | pa.ChunkedArray] = {"sequence": pa.array(range(rows.num_rows), pa.int64())}
+    columns: dict[str, pa.Array | pa.ChunkedArray] = {"sequence": sequences(0, rows.num_rows)}
     schema = landed_schema(source)
     for name, field in zip([*source.times, *source.columns], list(schema)[1:], strict=True):
         if name not in rows.column_names:

@@ -13,7 +13,7 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 
 from featurestore.definitions.long_form import LONG_FORM, is_long_form
-from featurestore.landing.batch import landed_schema
+from featurestore.landing.batch import landed_schema, sequences
 from featurestore.landing.columns import Door, Rejection, refused, short, without
 from featurestore.landing.dead_letters import DeadLetter
 from ingest.grpc.conversions import Converter, converter, is_text
@@ -126,7 +126,7 @@ class _Reader:
             columns[name], bad = convert(batch.column(name))
             for row, what in bad.items():
                 found.setdefault(row, Rejection(row, short(f"{name}: {what}")))
-        arrays: list[Any] = [pa.array(range(first_row, first_row + count), pa.int64())]
+        arrays: list[Any] = [sequences(first_row, first_row + count)]
         for name, field in zip(self._names, list(self._schema)[1:], strict=True):
             arrays.append(columns.get(name, pa.nulls(count, field.type)))
         table = pa.Table.from_arrays(arrays, schema=self._schema)

@@ -10,7 +10,7 @@ import pyarrow.compute
 import pyarrow.csv
 
 from featurestore.definitions.dtypes import ScalarType
-from featurestore.landing.batch import TIMESTAMP, landed_schema
+from featurestore.landing.batch import TIMESTAMP, landed_schema, sequences
 from featurestore.landing.columns import Door, refused
 from ingest.grpc.conversions import converter
 
@@ -46,7 +46,7 @@ class PlainCsv:
         texts = self._texts(block)
         if texts is None:
             return None
-        arrays: list[Any] = [pa.array(range(first_row, first_row + texts.num_rows), pa.int64())]
+        arrays: list[Any] = [sequences(first_row, first_row + texts.num_rows)]
         for name, field in zip(self._names, list(self._schema)[1:], strict=True):
             column = self._column(name, texts) if name in self._header else pa.nulls(texts.num_rows, field.type)
             if column is None or (column.null_count and not field.nullable):

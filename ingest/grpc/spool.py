@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Generator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -52,8 +53,12 @@ class Spool:
             NoSpaceError: the disk is full; what was committed before stays.
         """
         try:
-            with self.data.open("r+b") as data_file, (self._directory / _COMMITTED).open("r+b") as mark_file:
-                appender = Appender(data_file.fileno(), mark_file.fileno(), self.committed_bytes)
+            with (
+                self.data.open("r+b") as data_file,
+                (self._directory / _COMMITTED).open("r+b") as mark_file,
+                ThreadPoolExecutor(1, thread_name_prefix="sync") as thread,
+            ):
+                appender = Appender(data_file.fileno(), mark_file.fileno(), self.committed_bytes, thread)
                 try:
                     yield appender
                 finally:
@@ -68,12 +73,13 @@ class Spool:
 
 
 class Appender:
-    """Appends to a file, and hashes it from its beginning."""
+    """Appends to a file, and hashes it from its beginning. What came last is synced while more is coming."""
 
-    def __init__(self, data: int, mark: int, committed_bytes: int) -> None:
-        self._data, self._mark = data, mark
-        self._committed_bytes = committed_bytes
+    def __init__(self, data: int, mark: int, committed_bytes: int, thread: Executor) -> None:
+        self._data, self._mark, self._thread = data, mark, thread
         self.position = committed_bytes
+        self._committed_bytes = self._syncing_bytes = committed_bytes
+        self._synced: Future[None] | None = None
         self._hash = hashlib.sha256()
         for start in range(0, committed_bytes, _READ_BYTES):
             self._hash.update(os.pread(data, min(_READ_BYTES, committed_bytes - start), start))
@@ -89,16 +95,29 @@ class Appender:
             self.position += written
             view = view[written:]
         self._hash.update(data)
-        if self.position - self._committed_bytes >= _COMMIT_BYTES:
-            self.commit()
+        if self.position - self._syncing_bytes >= _COMMIT_BYTES:
+            self._commit_last()
+            self._begin_next()
 
     def commit(self) -> None:
-        """Make durable what is there, then say so."""
+        """Make durable what is there, and say so."""
+        self._commit_last()
         if self.position > self._committed_bytes:
-            os.fsync(self._data)
-            os.pwrite(self._mark, f"{self.position:020d}".encode(), 0)
+            self._begin_next()
+            self._commit_last()
+
+    def _begin_next(self) -> None:
+        self._syncing_bytes = self.position
+        self._synced = self._thread.submit(os.fsync, self._data)
+
+    def _commit_last(self) -> None:
+        """Wait until what was begun is durable, then say so."""
+        if self._synced is not None:
+            self._synced.result()
+            self._synced = None
+            os.pwrite(self._mark, f"{self._syncing_bytes:020d}".encode(), 0)
             os.fsync(self._mark)
-            self._committed_bytes = self.position
+            self._committed_bytes = self._syncing_bytes
 
 
 class SpoolDirectory:

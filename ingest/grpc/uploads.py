@@ -276,11 +276,12 @@ def _append(appender: Appender, chunk: Chunk, announced: Announced) -> None:
             retry_s=0,
             metadata={"committed_bytes": str(appender.position)},
         )
-    if chunk.offset + len(chunk.data) > announced.size_bytes:
+    data = chunk.data  # a copy, at each time
+    if chunk.offset + len(data) > announced.size_bytes:
         raise TerminalError(f"the file is longer than the {announced.size_bytes} bytes that were announced")
-    if google_crc32c.value(chunk.data) != chunk.crc32c:
+    if google_crc32c.value(data) != chunk.crc32c:
         raise RefusedError(grpc.StatusCode.DATA_LOSS, f"the chunk at {chunk.offset} was damaged on its way", retry_s=0)
-    appender.append(chunk.data)
+    appender.append(data)
 
 
 def taken(upload_id: str, state: str) -> RefusedError:
