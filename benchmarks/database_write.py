@@ -1,6 +1,7 @@
 """Write jobs through the database service against the same rows inserted into a file of one's own (INSERT … SELECT).
 
 Small and middle jobs against rows in memory, large ones, whose rows go through files, against rows in Parquet files.
+The direct inserts have DuckDB's own settings, so its checkpoints come more often than the service's.
 CPU time is that of all processes that have a part in it, Redis left out.
 
 python -m benchmarks.database_write --rows 200000
@@ -31,10 +32,6 @@ from tests.featurestore.database.serving import process, settings_for
 
 GOALS = {1_000: 0.25, 10_000: 0.5, 100_000: 0.8}
 IN_FILES = 100_000
-SERVICE = {
-    "threads": 2,
-    "checkpoint_threshold": "64MB",
-}  # what the service opens its file with, on two processors or more
 EPOCH_US = 1_767_225_600_000_000  # 2026-01-01
 
 
@@ -84,7 +81,7 @@ class Spent:
 
 def direct(home: Path, tables: Sequence[pa.Table]) -> Spent:
     """Insert the tables, a transaction each."""
-    with duckdb.connect(home / f"{time.time_ns()}.duckdb", config=SERVICE) as connection:
+    with duckdb.connect(home / f"{time.time_ns()}.duckdb", config={"threads": 2}) as connection:
         connection.execute("CREATE SCHEMA hot")
         connection.execute(create_hot_table(view_table(ACTIVITY)))
         insert = "INSERT INTO hot.activity_v1 BY NAME SELECT * EXCLUDE (line), $seq AS commit_seq FROM "

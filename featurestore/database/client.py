@@ -25,6 +25,7 @@ Row = TypeVar("Row")
 INLINE_BYTES = 256 * 2**20  # of one job on the stream
 WAITING_READS = 1000  # queries on the list, above which no more are sent
 _POLL_S = 0.05
+_RETRY_S = 0.5
 
 
 class Database(Protocol):
@@ -145,7 +146,14 @@ class QueueDatabase:
         self._client.close()
 
     def _send(self, job: Job) -> JobReply:
+        """Again while the service says that it is not the job's fault, and there is time."""
         until = monotonic() + self._timeout_s
+        while True:
+            reply = self._send_once(job, until)
+            if not reply.retry or monotonic() + _RETRY_S > until or self._closed.wait(_RETRY_S):
+                return reply
+
+    def _send_once(self, job: Job, until: float) -> JobReply:
         with redis_errors(self._client):
             if self._waiting >= self._queue_jobs:
                 self._wait_for_room(until)

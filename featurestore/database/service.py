@@ -28,7 +28,7 @@ from featurestore.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_LANDING = 4
+_LANDING = 4  # threads; they wait for the disk most of the time
 
 
 class Door(Protocol):
@@ -71,9 +71,7 @@ class DatabaseService:
         self._intake = Intake(self._client, self._queues, JobFiles(settings.jobs_dir), settings.database)
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._readers: Readers | None = None
-        self._landing = ThreadPoolExecutor(
-            _LANDING, thread_name_prefix="landing"
-        )  # waits for the disk most of the time
+        self._landing = ThreadPoolExecutor(_LANDING, thread_name_prefix="landing")
 
     def start(self) -> None:
         """Open the database before the first job is read; called again after a TransientError."""

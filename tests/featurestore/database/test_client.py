@@ -13,7 +13,7 @@ import redis
 
 from featurestore.database.client import WAITING_READS, QueueDatabase
 from featurestore.database.queues import Queues
-from featurestore.errors import DatabaseBusyError, QueryError, StoreUnavailableError
+from featurestore.errors import DatabaseBusyError, QueryError, StoreUnavailableError, TransientError
 from featurestore_cli.stack.ports import Ports
 from tests.featurestore.database.examples import job
 from tests.featurestore.database.serving import client, on_a_thread, settings_for
@@ -75,6 +75,28 @@ def test_a_long_stream_makes_writers_wait(redis_client: "redis.Redis", redis_url
         redis_client.rpush(fields[b"reply"], b'{"job_id": "d", "commit_seqs": [1], "skipped": [false]}')
         assert waiting.result(timeout=20).commit_seqs == (1,)
     for one in (database, patient):
+        one.close()
+
+
+def test_a_job_that_is_not_to_blame_is_sent_again_while_there_is_time(
+    redis_client: "redis.Redis", redis_url: str
+) -> None:
+    def answer(**reply: object) -> dict[bytes, bytes]:
+        """As the service, to the oldest job."""
+        [(_, [(entry, fields)])] = redis_client.xread({QUEUES.write: "0"}, block=10_000)
+        redis_client.xdel(QUEUES.write, entry)
+        redis_client.rpush(fields[b"reply"], json.dumps({"job_id": "job", **reply}))
+        return {name: value for name, value in fields.items() if name != b"reply"}
+
+    patient, hasty = (QueueDatabase(redis_url, timeout_s=seconds) for seconds in (60, 0.4))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(patient.append, job(("a", 1)))
+        assert answer(error="failed: out of memory", retry=True) == answer(commit_seqs=[1], skipped=[False])
+        assert waiting.result(timeout=60).commit_seqs == (1,)
+        waiting = pool.submit(hasty.append, job(("b", 1)))
+        answer(error="failed: out of memory", retry=True)
+        assert isinstance(waiting.exception(timeout=60), TransientError)
+    for one in (patient, hasty):
         one.close()
 
 

@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 import redis
 
+from featurestore.database.connection import open_database
 from featurestore.database.intake import CONSUMER, GROUP, Intake
 from featurestore.database.job_files import JobFiles
-from featurestore.database.jobs import SchemaJob
+from featurestore.database.jobs import JobReply, SchemaJob
 from featurestore.database.queues import Queues, connect
 from featurestore.database.tables import view_table
 from featurestore.database.wire import encode
+from featurestore.database.writer import Writer
 from featurestore.errors import DatabaseBusyError, JobRefusedError, TransientError
 from tests.featurestore.database.examples import ACTIVITY, SCHEMA, job
 from tests.featurestore.database.serving import Serving, client, on_a_thread, process, settings_for
@@ -63,17 +65,25 @@ def test_jobs_wait_for_the_first_start(tmp_path: Path, redis_client: "redis.Redi
         assert rows_in(serving) == 4
 
 
+@pytest.mark.parametrize("committed", [False, True])
 def test_what_a_dead_service_had_taken_is_taken_again(
-    tmp_path: Path, redis_client: "redis.Redis", redis_url: str
+    tmp_path: Path, redis_client: "redis.Redis", redis_url: str, committed: bool
 ) -> None:
-    settings = settings_for(tmp_path, redis_url)
-    redis_client.xadd(QUEUES.write, encode(job(("a", 2))))  # type: ignore[arg-type]
+    settings, taken = settings_for(tmp_path, redis_url), job(("a", 2))
+    redis_client.xadd(QUEUES.write, {**encode(taken), b"reply": b"duckdb_reply:test"})  # type: ignore[dict-item]
     redis_client.xgroup_create(QUEUES.write, GROUP, id="0")
     assert redis_client.xreadgroup(GROUP, CONSUMER, {QUEUES.write: ">"}, count=1)
+    told: tuple[int, ...] = ()
+    if committed:
+        settings.database_file.parent.mkdir()
+        with open_database(settings.database_file) as connection:
+            told = Writer(connection).commit([SCHEMA, taken])[1].commit_seqs
     with on_a_thread(settings) as serving:
         eventually(lambda: redis_client.xlen(QUEUES.write) == 0)
         assert rows_in(serving) == 2
     assert redis_client.xpending(QUEUES.write, GROUP)["pending"] == 0
+    reply = JobReply.from_json(redis_client.lpop("duckdb_reply:test"))  # type: ignore[arg-type]
+    assert (reply.skipped, reply.commit_seqs) == ((committed,), told or reply.commit_seqs)
 
 
 def test_an_emptied_redis_is_made_ready_again(serving: Serving, redis_client: "redis.Redis") -> None:

@@ -126,14 +126,19 @@ def test_a_refused_job_does_not_keep_others_from_being_done(
     assert ledger(connection) == [("a", 1), ("b", 1)]
 
 
-def test_a_job_that_fails_in_the_database_fails_alone(connection: duckdb.DuckDBPyConnection, writer: Writer) -> None:
-    connection.execute("CREATE UNIQUE INDEX one_each ON hot.activity_v1 (tie, sequence)")
-    twice = job(("bad", 2), rows=table(row("bad", 0), row("bad", 0)))
+def test_a_job_that_fails_in_the_database_fails_alone(
+    connection: duckdb.DuckDBPyConnection, writer: Writer, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection.execute("CREATE UNIQUE INDEX one_each ON hot.activity_v1 (last_action, tie, sequence)")
+    twice = job(("bad", 2), rows=table(*[row("bad", 0, last_action="said in confidence")] * 2))
     before, poison, behind = writer.commit([job(("a", 2)), twice, job(("b", 2))])
     assert (before.error, behind.error) == ("", "")
     assert poison.error.startswith("failed: Constraint Error")
     assert ledger(connection) == [("a", 2), ("b", 2)]
     assert len(logged(connection)) == 4
+    assert "said in confidence" in poison.error
+    assert "job job for activity@v1 failed: ConstraintException" in caplog.text
+    assert "said in confidence" not in caplog.text  # who sends rows may see them, who reads logs may not
 
 
 def test_a_view_is_registered_once(connection: duckdb.DuckDBPyConnection, writer: Writer) -> None:
