@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,10 +75,10 @@ def kafka_broker(home: Path) -> Generator[Kafka]:
 
 
 @contextmanager
-def redis_process(home: Path, *, port: int = 0) -> Generator[Redis]:
-    """A Redis in `home`, with a password."""
+def redis_process(home: Path, *, port: int = 0, env: Mapping[str, str] = ENV) -> Generator[Redis]:
+    """A Redis in `home`, with a password; REDIS_SERVER in `env` names another program."""
     server = RedisServer(home=home / "redis", port=port or Ports().take(), password="for-tests")
-    with running(server.program(ENV), home / "logs") as child:
+    with running(server.program(env), home / "logs") as child:
         yield Redis(url=server.url, child=child)
 
 

