@@ -1,15 +1,18 @@
-"""Library reads of row features and windows against redis-py's HMGET of the same fields, which decodes nothing.
+"""Library reads of row features and windows against redis-py's HMGET of the same fields, which decodes nothing; awaited
+reads against its asyncio client.
 
 python -m benchmarks.online_read --repeats 4000
 """
 
 import argparse
+import asyncio
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import redis
+import redis.asyncio
 
 from benchmarks.online_data import ALL, PROJECT, WINDOWS, filled_redis
 from featurestore.database.embedded import EmbeddedDatabase
@@ -53,6 +56,39 @@ def compare(ways: dict[str, Callable[[list[int]], object]], entities: int, rows:
     return {name: statistics.median(all_) for name, all_ in taken.items()}
 
 
+async def together(read: Callable[[int], Awaitable[object]], entities: int, tasks: int, each: int) -> float:
+    """Microseconds of CPU per read of tasks that read one entity after the other."""
+    dice = random.Random(1)
+
+    async def one() -> None:
+        for _ in range(each):
+            await read(dice.randrange(entities))
+
+    start = time.process_time()
+    await asyncio.gather(*(one() for _ in range(tasks)))
+    return (time.process_time() - start) / (tasks * each) * 1e6
+
+
+async def compare_awaited(store: Store, url: str, entities: int, repeats: int) -> None:
+    """Both in turns; medians."""
+    client, tasks, taken = redis.asyncio.Redis.from_url(url), 32, dict[str, list[float]]()
+    ways: dict[str, Callable[[int], Awaitable[object]]] = {
+        "Store.online_async": lambda user: store.online_async({"user_id": [user]}, TEN),
+        "redis.asyncio HMGET": lambda user: client.hmget(b"%s%d}" % (PREFIX, user), FIELDS),
+    }
+    for turn in range(6):  # the first warms up
+        for name, read in ways.items():
+            micros = await together(read, entities, tasks, max(5, repeats // tasks))
+            if turn:
+                taken.setdefault(name, []).append(micros)
+    await client.aclose()
+    found = {name: statistics.median(all_) for name, all_ in taken.items()}
+    print(f"1 entity x {len(TEN)} features, awaited by {tasks} tasks")
+    for name, micros in found.items():
+        print(f"  {name:19} {micros:8.1f} µs CPU")
+    print(f"  ratio {found['Store.online_async'] / found['redis.asyncio HMGET']:.2f}")
+
+
 def show(what: str, found: dict[str, float], rows: int, goal: float) -> None:
     print(f"{rows} entities x {what}")
     for name, micros in found.items():
@@ -79,6 +115,7 @@ def main() -> None:
             }
             found = compare(ways, args.entities, rows, max(20, args.repeats // rows))
             show(f"{len(WEEK)} windows of 7 days", found, rows, GOAL_OF_WINDOWS)
+        asyncio.run(compare_awaited(store, url, args.entities, args.repeats))
         store.close()
 
 

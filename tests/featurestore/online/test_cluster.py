@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from redis.crc import key_slot
 
+from featurestore.entity_id import Piece
 from featurestore.errors import SettingsError, StoreUnavailableError, TransientError
 from featurestore.online.redis_store import RedisOnlineStore
 from featurestore.online.servers import Servers
@@ -68,6 +69,21 @@ def test_a_line_counts_as_pushed_when_every_master_has_it(store: RedisOnlineStor
     store.push(ACTIVITY, ROWS, [3, 4, 5])
     assert scores(store) == WHOLE
     assert store.pushed(ACTIVITY) == Pushed(0, frozenset({3, 4, 5}))
+
+
+def test_a_piece_counts_as_filled_when_it_is_on_every_master(store: RedisOnlineStore, cluster: Cluster) -> None:
+    since = store.begin()
+    store.filled(ACTIVITY, Piece(0, 2), 5, "log", since=since)
+    assert store.unfilled(ACTIVITY, 2, "log") == [1]
+    cluster.nodes[1].flushall()
+    assert store.unfilled(ACTIVITY, 2, "log") == [0, 1]
+    since = store.begin()
+    for number in range(2):
+        store.filled(ACTIVITY, Piece(number, 2), 7, "log", since=since)
+    assert store.pushed(ACTIVITY) == Pushed(7, log="log")
+    cluster.nodes[2].flushall()
+    with pytest.raises(StoreUnavailableError, match="emptied"):
+        store.filled(ACTIVITY, Piece(0, 2), 9, "log", since=since)
 
 
 def test_reads_follow_keys_on_the_move_and_lists_are_reset(store: RedisOnlineStore, cluster: Cluster) -> None:
