@@ -120,7 +120,7 @@ class DatabaseSettings:
     group_wait_ms: int = 5
     queue_jobs: int = 10_000  # above it, producers wait
     readers: int = 2
-    admitted_reads: int = 50
+    admitted_reads: int = 50  # of one client, that wait for their turn
     read_timeout_s: float = 30.0
     read_rows: int = 1_000_000
     read_bytes: int = 256 * 2**20

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from featurestore.database.job_files import JobFiles
 from featurestore.database.jobs import AppendJob, AppendReply, CatalogueJob, Job, JobReply, MoveJob
-from featurestore.database.queues import Queues, connect, redis_errors
+from featurestore.database.queues import WAITING_READS, Queues, connect, redis_errors
 from featurestore.database.reads import ReadRequest, Value, params_to_wire, table_of
 from featurestore.database.rows import build
 from featurestore.database.wire import REPLY, encode
@@ -23,7 +23,6 @@ from featurestore.settings import Settings
 Row = TypeVar("Row")
 
 INLINE_BYTES = 256 * 2**20  # of one job on the stream
-WAITING_READS = 1000  # queries on the list, above which no more are sent
 _POLL_S = 0.05
 _RETRY_S = 0.5
 

@@ -18,17 +18,24 @@ _TICK_S, _IDLE_S = 0.05, 60.0
 
 
 class FairQueue(Generic[Item]):
-    """First in, first out for each client; one item of each client in turn. Its owner bounds it by admission."""
+    """First in, first out for each client; one item of each client in turn."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        """`most`: items of one client that wait at a time."""
+        self._most = most
         self._changed = threading.Condition()
         self._waiting: dict[str, deque[Item]] = {}  # in the order in which clients are served
         self._closed = False
 
-    def put(self, client: str, item: Item) -> None:
+    def put(self, client: str, item: Item) -> bool:
+        """Return whether there was room."""
         with self._changed:
-            self._waiting.setdefault(client, deque()).append(item)
+            items = self._waiting.setdefault(client, deque())
+            if len(items) >= self._most:
+                return False
+            items.append(item)
             self._changed.notify()
+            return True
 
     def take(self, timeout_s: float) -> Item | None:
         """The next item; None when none comes in time."""

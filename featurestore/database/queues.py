@@ -10,6 +10,7 @@ from redis.retry import Retry
 
 from featurestore.errors import StoreUnavailableError
 
+WAITING_READS = 1000  # queries: so many wait on the list before clients send no more, and so many in the service
 REPLY_TTL_S = 60  # how long a reply waits for its reader
 _CONNECT_S = 5.0
 

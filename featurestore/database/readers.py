@@ -17,7 +17,7 @@ import redis
 from featurestore.database.guard import Caps, Guard, reading
 from featurestore.database.lanes import Alarms, FairQueue, Seats, deadline
 from featurestore.database.metrics import DatabaseMetrics
-from featurestore.database.queues import REPLY_TTL_S, Queues, connect, redis_errors
+from featurestore.database.queues import REPLY_TTL_S, WAITING_READS, Queues, connect, redis_errors
 from featurestore.database.raw import RawRelations
 from featurestore.database.reads import ReadRequest, data_reply, error_reply, params_from_wire, response_key_of
 from featurestore.errors import QueryError, TransientError
@@ -41,8 +41,8 @@ class _Admitted:
 class Readers:
     """Threads of their own; the writer never waits for them.
 
-    At most `admitted_reads` queries are taken off the list at a time; what is not taken waits there, and its client
-    gives up after its own timeout. `readers` of them run at once, clients in turn, and as many slow ones beside them.
+    At most `admitted_reads` queries of a client wait for their turn; what it asks beyond that is refused at once, so
+    that nobody is behind a client that asks much. `readers` of them run at once, and as many slow ones beside them.
     """
 
     def __init__(
@@ -61,8 +61,8 @@ class Readers:
         self._queues, self._settings, self._metrics = queues, settings, metrics
         self._named, self._raw = named, raw
         self._guard = Guard(Caps(settings.read_rows, settings.read_bytes))
-        self._admitted: FairQueue[_Admitted] = FairQueue()
-        self._places = threading.Semaphore(settings.admitted_reads)
+        self._admitted: FairQueue[_Admitted] = FairQueue(settings.admitted_reads)
+        self._places = threading.Semaphore(WAITING_READS)
         self._seats = Seats(settings.readers)
         self._alarms = Alarms()
         self._stopping, self._hurrying = threading.Event(), threading.Event()
@@ -99,12 +99,18 @@ class Readers:
                 if not self._places.acquire(timeout=_POLL_S):
                     continue
                 request = self._next_request()
-                if request is None:
+                if request is None or not self._admit_one(request):
                     self._places.release()
-                else:
-                    self._admitted.put(request.client, _Admitted(request))
         finally:
             self._admitted.close()
+
+    def _admit_one(self, request: ReadRequest) -> bool:
+        if self._admitted.put(request.client, _Admitted(request)):
+            return True
+        most = self._settings.admitted_reads
+        reply = error_reply(f"{most} queries of this client wait already; ask again when they are answered", retry=True)
+        self._metrics.reads[self._reply(request.response_key, "refused", reply)].inc()
+        return False
 
     def _next_request(self) -> ReadRequest | None:
         try:
@@ -155,7 +161,7 @@ class Readers:
         allowed_s = min(request.timeout_s or self._settings.read_timeout_s, self._settings.read_timeout_s)
         left_s = admitted.at + allowed_s - monotonic()
         if left_s <= 0 or self._hurrying.is_set():
-            return self._reply(key, "late", error_reply("the query was not reached in time; try again"))
+            return self._reply(key, "late", error_reply("the query was not reached in time; try again", retry=True))
         with reading(self._root) as cursor, deadline(self._alarms, cursor, left_s) as limit:
             try:
                 sql = self._sql(request)

@@ -3,7 +3,7 @@
 A request is JSON: {"query" or "name", "params", "response_key", "format": "json" | "arrow", "client", "timeout_s",
 "token"}; only the SQL, or the name of a declared query, and the response key must be there. Parameters are JSON values,
 {"timestamp": "2026-01-31T12:00:00Z"} or {"base64": "…"}, by name ($name) or as a list (?). A reply is an Arrow IPC
-stream or {"data": [{…}, …]}; a failure is always {"error": "…"}.
+stream or {"data": [{…}, …]}; a failure is always {"error": "…"}, with "retry": true when the query is not to blame.
 """
 
 import base64
@@ -16,7 +16,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.ipc as ipc
 
-from featurestore.errors import QueryError
+from featurestore.errors import QueryError, TransientError
 
 Scalar = str | int | float | bool | bytes | datetime | None
 Value = Scalar | Sequence[Scalar]
@@ -107,8 +107,9 @@ def _from_wire(value: object) -> Any:
         raise QueryError(f"parameter {value}: {error}") from error
 
 
-def error_reply(message: str) -> bytes:
-    return msgspec.json.encode({"error": message})
+def error_reply(message: str, *, retry: bool = False) -> bytes:
+    """With `retry` the query itself is not to blame."""
+    return msgspec.json.encode({"error": message, "retry": True} if retry else {"error": message})
 
 
 def data_reply(table: pa.Table, form: Format) -> bytes:
@@ -121,9 +122,11 @@ def table_of(reply: bytes) -> pa.Table:
 
     Raises:
         QueryError: the service refused or failed the query; the message is its reason.
+        TransientError: the service has too much to do.
     """
     if reply.startswith(b"{"):
-        raise QueryError(str(msgspec.json.decode(reply, type=dict[str, Any]).get("error", "no reason given")))
+        said = msgspec.json.decode(reply, type=dict[str, Any])
+        raise (TransientError if said.get("retry") else QueryError)(str(said.get("error", "no reason given")))
     return ipc.open_stream(reply).read_all()
 
 

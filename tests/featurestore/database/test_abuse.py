@@ -63,11 +63,15 @@ def test_thousands_of_tiny_jobs_are_done_in_groups(tmp_path: Path, redis_url: st
 
 
 def test_who_floods_waits_behind_who_asks_little(tmp_path: Path, redis_url: str) -> None:
-    settings = settings_for(tmp_path, redis_url, readers=1, admitted_reads=50)
+    settings = settings_for(tmp_path, redis_url, readers=1, admitted_reads=20)
     slow = "SELECT count(*) AS n FROM range(20000000) AS t(i) WHERE hash(i) % 7 = 3"
+    keys = [f"duckdb_reply:flood-{number}" for number in range(500)]
     with redis.Redis.from_url(redis_url, protocol=2) as queues, on_a_thread(settings), client(settings) as small:
-        for number in range(40):
-            request = {"query": slow, "response_key": f"duckdb_reply:flood-{number}", "client": "flood"}
-            queues.lpush(Queues().read, json.dumps(request))
+        for key in keys:
+            queues.lpush(Queues().read, json.dumps({"query": slow, "response_key": key, "client": "flood"}))
         assert small.query_arrow("SELECT 1 AS n").num_rows == 1
-        assert sum(queues.exists(f"duckdb_reply:flood-{number}") for number in range(40)) < 30
+        replies = [json.loads(reply) for key in keys if (reply := queues.lpop(key))]  # type: ignore[arg-type]
+    refused = [reply for reply in replies if "20 queries of this client wait already" in reply.get("error", "")]
+    assert all(reply["retry"] for reply in refused)
+    assert len(replies) - len(refused) < 15  # answered before the small one, which did not wait for the others
+    assert len(refused) > 400

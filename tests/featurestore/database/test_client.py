@@ -2,7 +2,6 @@
 
 import json
 import re
-import threading
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,8 +10,8 @@ from time import monotonic
 import pytest
 import redis
 
-from featurestore.database.client import WAITING_READS, QueueDatabase
-from featurestore.database.queues import Queues
+from featurestore.database.client import QueueDatabase
+from featurestore.database.queues import WAITING_READS, Queues
 from featurestore.errors import DatabaseBusyError, QueryError, StoreUnavailableError, TransientError
 from featurestore_cli.stack.ports import Ports
 from tests.featurestore.database.examples import job
@@ -158,18 +157,14 @@ def test_results_are_capped(tmp_path: Path, redis_url: str) -> None:
             database.query_arrow("SELECT repeat('x', 1000) FROM range(50)")
 
 
-def test_only_so_many_queries_are_admitted(tmp_path: Path, redis_client: "redis.Redis", redis_url: str) -> None:
+def test_only_so_many_queries_of_a_client_wait(tmp_path: Path, redis_url: str) -> None:
     settings = settings_for(tmp_path, redis_url, admitted_reads=2, readers=1, read_timeout_s=1.0)
     never = "SELECT count(*) FROM range(1000000000000) AS t(i) WHERE i % 7 = 3"
-    with on_a_thread(settings):
-        for number in range(6):
-            request = {"query": never, "response_key": f"duckdb_reply:{number}", "timeout_s": 1.0}
-            redis_client.lpush(QUEUES.read, json.dumps(request))
-        lengths = [int(redis_client.llen(QUEUES.read))]
-        while lengths[-1] > 0 and len(lengths) < 1000:
-            threading.Event().wait(0.02)
-            lengths.append(int(redis_client.llen(QUEUES.read)))
-        assert 4 in lengths  # two were taken, four had to wait
+    with on_a_thread(settings), client(settings) as database, ThreadPoolExecutor(6) as pool:
+        asked = [pool.submit(database.query_arrow, never) for _ in range(6)]
+        reasons = [one.exception(timeout=60) for one in asked]
+    assert any(isinstance(one, TransientError) and "2 queries of this client wait" in str(one) for one in reasons)
+    assert all(isinstance(one, QueryError | TransientError) for one in reasons)
 
 
 def test_large_results_come_whole(tmp_path: Path, redis_url: str) -> None:

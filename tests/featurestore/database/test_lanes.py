@@ -11,14 +11,15 @@ from tests.services import eventually
 
 
 def test_clients_take_turns() -> None:
-    queue: FairQueue[str] = FairQueue()
+    queue: FairQueue[str] = FairQueue(3)
     for item in ("a1", "a2", "a3", "b1", "c1", "b2"):
-        queue.put(item[0], item)
+        assert queue.put(item[0], item)
+    assert not queue.put("a", "one too many")
     assert [queue.take(0.0) for _ in range(7)] == ["a1", "b1", "c1", "a2", "b2", "a3", None]
 
 
 def test_a_closed_queue_hands_out_the_rest_and_lets_go() -> None:
-    queue: FairQueue[str] = FairQueue()
+    queue: FairQueue[str] = FairQueue(1)
     taken: list[str | None] = []
     waiting = threading.Thread(target=lambda: taken.append(queue.take(30.0)))
     waiting.start()
