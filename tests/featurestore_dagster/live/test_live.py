@@ -14,6 +14,7 @@ import redis
 
 from featurestore.database.wire import to_ipc
 from featurestore.store import Store
+from featurestore.transform.rows import feature_rows
 from featurestore_dagster.launcher.worker import WORKER_TAG, Worker
 from featurestore_dagster.limits import peak, peak_runs, peaks_by_value, step_spans
 from featurestore_dagster.names import LANE_TAG
@@ -152,6 +153,26 @@ def test_every_limit_holds_with_the_command_line_beside_the_sensor(live: Live) -
     assert set(peaks_by_value(live.instance, LANE_TAG).values()) == {1}
     assert peak(step_spans(live.instance, "apply_")) == POOL
     assert live.claimed() == 0
+
+
+def test_a_backlog_of_one_partition_is_worked_on_by_several_workers(live: Live) -> None:
+    """And leaves what a worker alone would."""
+    began = datetime.now(UTC).timestamp()
+    live.hold()
+    batches = [live.land(number, number + 1) for number in range(20, 36, 2)]
+    assert len({batch.chain for batch in batches}) == 1
+    eventually(lambda: len([run for run in live.live() if live.is_in_step(run)]) >= 2, WITHIN_S)
+    live.go_on()
+    live.settle(*batches)
+    spans = [span for span in step_spans(live.instance, "apply_last_click") if span[1] > began]
+    assert peak(spans) == POOL
+    assert peak_runs(live.instance, tag=LANE_TAG) <= MAX_RUNS
+    serial = [feature_rows(LAST_CLICK, live.zone.read(batch), batch).rows for batch in batches]
+    expected = pa.concat_tables(serial).to_pylist()
+    with connect(live.settings)() as services:
+        query = f"SELECT {', '.join(expected[0])} FROM log.last_click_v1 WHERE sequence >= $start ORDER BY sequence"
+        logged = services.database.query_arrow(query, {"start": batches[0].start}).to_pylist()
+    assert logged == expected
 
 
 def started_by_hand(live: Live, began: float) -> bool:
