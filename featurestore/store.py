@@ -47,7 +47,12 @@ class Store:
         Raises:
             UnknownFeatureError: there is neither.
         """
-        return self.project.find(text, dict(self.active()))
+        return self.find_all([text])[0]
+
+    def find_all(self, texts: Sequence[str]) -> list[FeatureOf | View]:
+        """`find` of several, at one moment: never one of a view before and another after the switch of its versions."""
+        active = dict(self.active())
+        return [self.project.find(text, active) for text in texts]
 
     def active(self) -> Active:
         """(view, version) of each view that is declared in several versions; asked for at most once a second."""

@@ -51,14 +51,13 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 def _features(store: Store, entity: Entity, names: list[str]) -> list[FeatureOf]:
     """The named features, or all online ones of the active version of each view of the entity."""
     if not names:
-        views = {view.name: store.find(view.name) for view in store.project.feature_views if view.entity == entity}
-        found = [
-            view[one.name] for view in views.values() if isinstance(view, FeatureView) for one in view.online_features
-        ]
+        own = dict.fromkeys(view.name for view in store.project.feature_views if view.entity == entity)
+        views = store.find_all(list(own))
+        found = [view[one.name] for view in views if isinstance(view, FeatureView) for one in view.online_features]
         if not found:
             raise TerminalError(f"no feature of entity {entity.name!r} is online; set online=True on one")
         return found
-    wanted = [store.find(name) for name in names]
+    wanted = store.find_all(names)
     return [
         one
         for found in wanted

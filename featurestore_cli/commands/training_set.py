@@ -59,7 +59,7 @@ def _build(args: argparse.Namespace, settings: Settings, project: Project) -> in
     with connect(project, settings) as store:
         made = store.training_set(
             spine,
-            [store.find(name.strip()) for name in args.features.split(",")],
+            store.find_all([name.strip() for name in args.features.split(",")]),
             time=args.time,
             time_zone=args.time_zone,
             known_at=_known_at(args.known_at),
