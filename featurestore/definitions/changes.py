@@ -20,7 +20,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A version in the log. `online` names its online features."""
+    """A version in the log. `features` and `online` name those that are the newest row's value."""
 
     view: str
     version: int
@@ -122,7 +122,7 @@ def _removed(names: Iterable[str]) -> list[str]:
 
 
 def _online_difference(view: FeatureView, known: Known) -> list[str]:
-    online = {feature.name for feature in view.online_features}
+    online = {feature.name for feature in view.online_row_features}  # windows are not known of a version in the log
     return [
         *(f"{name} goes online" for name in sorted(online - known.online)),
         *(f"{name} is not online any more" for name in sorted(known.online - online)),

@@ -10,7 +10,7 @@ from featurestore.definitions.view import FeatureView
 from featurestore.landing.batch import from_micros
 from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone
-from featurestore.offline.log import TargetCounts, accounting, registered
+from featurestore.offline.log import Ledger, TargetCounts, accounting, registered
 from featurestore.offline.tables import log_relation
 from featurestore.online.redis_store import RedisOnlineStore
 from featurestore.online.store import OnlineStore
@@ -27,7 +27,7 @@ class Counts:
     produced: int | None  # by the generator; None where it never ran
     landed: int
     dead_letters: int  # without those that were replayed; produced = landed + dead_letters, once everything has arrived
-    due: int  # landed rows of each view's source, since the view is registered
+    due: int  # landed rows of each view's source, since the view is registered, and of the history it was given
     logged: int
     filtered: int
     quarantined: int
@@ -41,7 +41,7 @@ class Counter:
 
     def __init__(self, settings: Settings, project: Project) -> None:
         self._settings, self._project = settings, project
-        self._zone = LandingZone(open_storage(settings))
+        self._zone, self._ledger = LandingZone(open_storage(settings)), Ledger()
 
     def read(self) -> Counts:
         """Count now.
@@ -63,13 +63,17 @@ class Counter:
         targets = {one.target: one for one in accounting(database)}
         since = registered(database)
         applied = [targets[view.target] for view in views if view.target in targets]
+        self._ledger.refresh(database)
         batches = self._zone.batches()
         removed = {source.name: self._zone.removed(source.name) for source in self._project.sources}
         due = sum(
             batch.rows
             for view in views
             for batch in batches
-            if batch.source == view.source.name and batch.created_at >= since.get(view.target, NEVER)
+            if batch.source == view.source.name
+            and (
+                batch.created_at >= since.get(view.target, NEVER) or (batch.batch_id, view.target) in self._ledger.rows
+            )
         ) + sum(
             removed[view.source.name].rows
             for view in views

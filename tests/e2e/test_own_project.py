@@ -40,6 +40,12 @@ def restarts(project: Platform) -> dict[str, tuple[int, int]]:
     return {one["name"]: (one["pid"], one["restarts"]) for one in processes}
 
 
+def adds_up(project: Platform) -> bool:
+    """Whether what is due in views has come there."""
+    counts = json.loads(project.said("status", "--json"))["counts"]
+    return counts["due"] == sum(counts[name] for name in ("logged", "filtered", "quarantined", "pending")) > 0
+
+
 def ratio(project: Platform) -> str:
     """Of user 1, online."""
     return project.command("get", "user", "1", "debt_to_income").stdout
@@ -93,6 +99,7 @@ def test_a_new_version_gets_its_history_without_a_restart(project: Platform) -> 
     assert "credit v2 is active" in said
     assert "12.5" in ratio(project)
     assert "nothing to do" in project.said("plan")
+    assert adds_up(project)  # with the history of the new version
     assert restarts(project) == before
 
 

@@ -31,6 +31,13 @@ def test_the_history_of_a_new_version_is_what_has_landed(shop: Shop) -> None:
     assert plan.backfill == {"spend@v1": (), "spend@v2": (first, second)}
 
 
+def test_windows_that_are_online_are_no_change(shop: Shop) -> None:
+    sums = fs.Aggregation("paid", "sum", "price", windows=("1h",), online=True)
+    view = replace(V1, name="paying", features=[replace(V1.row_features[0], name="last_paid"), sums])
+    shop.declare(V1, view)
+    assert make_plan(shop.project, shop.zone, shop.database).changes == ()
+
+
 def test_what_landed_since_the_registration_is_the_sensors(shop: Shop) -> None:
     first = shop.sell(1)
     shop.apply(V1, first)
