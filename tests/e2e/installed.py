@@ -22,7 +22,19 @@ def install(directory: Path) -> Path:
     python = directory / "bin" / "python"
     _run(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(directory / "dist"))
     [wheel] = (directory / "dist").glob("*.whl")
-    _run(sys.executable, "-m", "uv", "pip", "install", "--quiet", "--no-deps", "--python", str(python), str(wheel))
+    _run(
+        sys.executable,
+        "-m",
+        "uv",
+        "pip",
+        "install",
+        "--quiet",
+        "--offline",
+        "--no-deps",
+        "--python",
+        str(python),
+        str(wheel),
+    )
     [packages] = directory.glob("lib/python*/site-packages")
     _link(_needed("featurestore-dagster[local]", "pytest"), packages)
     return python
