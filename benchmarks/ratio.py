@@ -58,17 +58,21 @@ def compare(ours: Way[State], others: Sequence[Way[State]], *, repeats: int) -> 
 
 def _result(way: Way[State], taken: Sequence[tuple[float, float]]) -> Result:
     seconds, cpu_seconds = (statistics.median(one) for one in zip(*taken, strict=True))
-    return Result(way.name, seconds, cpu_seconds, peak_mb(way))
+    return Result(way.name, seconds, cpu_seconds, alone(way).peak_mb)
 
 
-def peak_mb(way: Way[State]) -> float:
-    """The memory a fresh process needs at most."""
+def alone(way: Way[State]) -> Result:
+    """One run in a fresh process, with the memory that it needs at most."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        return pool.apply(_peak_mb, (way,))
+        return pool.apply(_alone, (way,))
 
 
-def _peak_mb(way: Way[State]) -> float:
-    way.run(way.prepare())
+def _alone(way: Way[State]) -> Result:
+    state = way.prepare()
+    start, cpu_start = time.perf_counter(), time.process_time()
+    way.run(state)
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) / 1024  # unlike ru_maxrss, not inherited from the process that started this one
+    peak_mb = int(line.split()[1]) / 1024  # unlike ru_maxrss, not inherited from the process that started this one
+    return Result(way.name, seconds, cpu_seconds, peak_mb)
