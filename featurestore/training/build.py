@@ -11,6 +11,7 @@ from featurestore.database.client import Database
 from featurestore.errors import SpineError, TerminalError
 from featurestore.landing.batch import from_micros
 from featurestore.offline.snapshot import FEW_ENTITIES, LogSlice, Progress, Snapshot, fetch
+from featurestore.offline.versions import logged_versions
 from featurestore.training.diff import Difference, difference
 from featurestore.training.digest import table_digest
 from featurestore.training.kernel import Join
@@ -80,6 +81,7 @@ def reproduce(database: Database, receipt: Receipt, stream: ArrowStream, *, prog
     spine = read_spine(given.drop_columns(features), (), time=receipt.time, time_zone=receipt.time_zone)
     if table_digest(spine.table) != receipt.spine:
         raise SpineError("this is not the spine of the receipt: its content has another digest")
+    _check_kept(database, receipt.plan)
     made = build(
         database,
         receipt.plan,
@@ -114,6 +116,14 @@ def changes(database: Database, receipt: Receipt, stream: ArrowStream, *, progre
     spine = then.table.drop_columns(list(receipt.features))
     now = build(database, receipt.plan, spine, time=receipt.time, time_zone=receipt.time_zone, progress=progress)
     return Changes(then, now, difference(then.table, now.table))
+
+
+def _check_kept(database: Database, plan: PitPlan) -> None:
+    """Say which versions of views are gone, before a database says which tables it does not know."""
+    kept = {one.target for one in logged_versions(database) if not one.dropped}
+    gone = sorted({view.target for view in plan.views} - kept)
+    if gone:
+        raise TerminalError(f"the log no longer has {', '.join(gone)}; what was made of it cannot be made again")
 
 
 def _check_columns(spine: Spine, plan: PitPlan) -> None:

@@ -1,21 +1,28 @@
 """The online store on a Redis Cluster: values by slot, lists by master, keys on the move."""
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from datetime import timedelta
 
+import pyarrow as pa
 import pytest
 from redis.crc import key_slot
 
+import featurestore as fs
+from featurestore.database.embedded import EmbeddedDatabase
 from featurestore.entity_id import Piece
 from featurestore.errors import SettingsError, StoreUnavailableError, TransientError
+from featurestore.offline.newest import newest_rows
+from featurestore.offline.tiles import recent_tiles, touched_tiles
 from featurestore.online.redis_store import RedisOnlineStore
 from featurestore.online.servers import Servers
 from featurestore.online.store import Read
 from featurestore.online.sweep import sweep
 from featurestore.online.values import Pushed, PutCounts
+from featurestore.store import Store
 from tests.featurestore.online.cluster import Cluster, cluster_of_three
-from tests.featurestore.online.examples import ACTIVITY, FEATURES, NOW, order, row, table
+from tests.featurestore.online.examples import ACTIVITY, FEATURES, NOW, VISITS, append, order, row, table
+from tests.windows import differing
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
@@ -137,3 +144,38 @@ def test_a_cluster_that_is_not_there_is_named_without_its_password() -> None:
 def test_an_address_that_is_none_is_a_wrong_setting(url: str) -> None:
     with pytest.raises(SettingsError, match="FEATURESTORE_REDIS_URL"):
         Servers(url, timeout_s=1.0)
+
+
+def test_windows_are_those_of_a_training_set(store: RedisOnlineStore, cluster: Cluster) -> None:
+    """With late events, a slot that moves, and a master that lost everything."""
+    database = EmbeddedDatabase()
+
+    def happen(seconds: float, known: float = 0) -> None:
+        rows = table([row(one, order(seconds, known), score=float(one) - seconds) for one in IDS[:40]], VISITS)
+        push(rows, append(database, VISITS, rows))
+
+    def push(rows: pa.Table, commit_seqs: Sequence[int]) -> None:
+        tiles = pa.concat_tables(touched_tiles(database, VISITS, rows, commit_seqs))
+        store.push(VISITS, rows, commit_seqs, tiles=tiles)
+
+    def right() -> bool:
+        times = [NOW + timedelta(seconds=seconds) for seconds in (0, 3.5, 21, 30, 119, 130)]
+        reading = Store(fs.Project((VISITS,)), database, store)
+        return not list(differing(reading, VISITS, IDS[:41], times))
+
+    for seconds in (-130, -118.5, -24, -20.5, 0, 2):
+        happen(seconds, 3)
+    happen(-20.25, 5)  # late
+    assert right()
+    slot = key_slot(b"fs:{user:7}")
+    target = (cluster.owner(slot) + 1) % 3
+    cluster.open_slot(slot, target)
+    cluster.carry_keys(slot, target)
+    cluster.close_slot(slot, target)
+    assert right()
+    cluster.nodes[1].flushall()
+    assert not right()
+    for tiles in recent_tiles(database, VISITS, now=NOW):
+        store.push(VISITS, newest_rows(database, VISITS), [], tiles=tiles)
+    assert right()
+    database.close()

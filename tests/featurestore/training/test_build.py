@@ -360,7 +360,7 @@ def test_a_receipt_cannot_smuggle_sql(store: MemoryStore) -> None:
     store.send(SALES, sale(NOON))
     text = store.training_set(spine(NOON), [LAST]).receipt.to_json().decode()
     for changed in (text.replace("by_user@v1", "by_user; DROP@v1"), text.replace('"last_amount"', '"x\\" FROM y"')):
-        with pytest.raises(fs.FeatureStoreError, match="lower_snake_case"):
+        with pytest.raises(fs.FeatureStoreError, match=r"lower_snake_case|no longer has by_user; DROP"):
             store.reproduce(Receipt.from_json(changed.encode()), spine(NOON))
 
 
