@@ -1,11 +1,12 @@
 """One connection per event loop and server, shared by whoever awaits: replies come in the order of the commands."""
 
 import asyncio
+import threading
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, cast
-from weakref import WeakKeyDictionary
 
 from redis import exceptions as redis_errors
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
@@ -36,7 +37,8 @@ class AsyncServer:
             url, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0), client_name="featurestore", protocol=2
         )
         self._timeout_s = timeout_s
-        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
+        self._lines: dict[asyncio.AbstractEventLoop, _Line] = {}
+        self._lock = threading.Lock()
 
     async def ask(self, frames: bytes, count: int) -> Replies:
         """Send commands in the protocol's own bytes and await their replies.
@@ -45,10 +47,9 @@ class AsyncServer:
             UnansweredError: ask the blocking way.
             TimeoutError: the server does not answer in time.
         """
-        loop = asyncio.get_running_loop()
-        line = self._lines.get(loop)
+        line = self._lines.get(asyncio.get_running_loop())
         if line is None or line.is_over:
-            line = self._lines[loop] = _Line(cast("AbstractConnection", self._factory.make_connection()))
+            line = self._new_line()
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await line.ask(frames, count)
@@ -58,9 +59,20 @@ class AsyncServer:
 
     def close(self) -> None:
         """End the connections; those of a loop in another thread end as soon as it comes to it."""
-        for loop, line in list(self._lines.items()):
-            if not loop.is_closed():
+        with self._lock:
+            lines = list(self._lines.items())
+        for loop, line in lines:
+            with suppress(RuntimeError):  # the loop has ended, and the connection with it
                 loop.call_soon_threadsafe(line.end, UnansweredError)
+
+    def _new_line(self) -> "_Line":
+        """Of the running loop; those of loops that have ended are forgotten, as are their connections."""
+        line = _Line(cast("AbstractConnection", self._factory.make_connection()))
+        with self._lock:
+            for loop in [loop for loop in self._lines if loop.is_closed()]:
+                del self._lines[loop]
+            self._lines[asyncio.get_running_loop()] = line
+        return line
 
 
 class _Line:

@@ -60,6 +60,21 @@ def test_each_event_loop_has_its_own(store: RedisOnlineStore) -> None:
     assert found == [WHOLE] * 3
 
 
+def test_nothing_is_left_of_loops_that_have_ended(store: RedisOnlineStore, redis_url: str) -> None:
+    def connections() -> int:
+        with redis.Redis.from_url(redis_url) as client:
+            return len([one for one in client.client_list() if one["name"] == "featurestore"])
+
+    before = connections()
+    for _ in range(5):
+        assert asyncio.run(score(store, 1)) == 1.0
+    eventually(lambda: connections() == before)
+    with asyncio.Runner() as runner:
+        runner.run(score(store, 1))
+        [server] = [node.server for node in store._servers.topology().nodes]
+        assert len(server.awaited._lines) == 1
+
+
 def test_a_broken_connection_is_replaced_and_who_gives_up_harms_nobody(store: RedisOnlineStore, redis_url: str) -> None:
     async def run() -> None:
         assert await score(store, 1) == 1.0
