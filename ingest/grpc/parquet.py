@@ -17,6 +17,7 @@ from featurestore.landing.batch import landed_schema, sequences
 from featurestore.landing.columns import Door, Rejection, refused, short, without
 from featurestore.landing.dead_letters import DeadLetter
 from ingest.grpc.conversions import Converter, converter, is_text
+from ingest.grpc.pages import check_pages
 from ingest.grpc.pieces import FileRefusedError, Piece, check_columns, pieces_of_lines
 from ingest.long_form import Line, cells_line
 
@@ -24,7 +25,6 @@ pc: Any = pyarrow.compute  # the stubs do not know that kernels take scalars too
 
 _PIECE_ROWS = 16_384
 _PIECE_BYTES = 32 << 20  # of text: a dictionary can make gigabytes out of a small file
-_CHUNK_BYTES = 1 << 30  # of one column in one row group, uncompressed
 _READ_BYTES = 1 << 20
 _UNPACKED_BYTES, _UNPACKED_RATIO = 256 << 20, 200  # above them it is made to exhaust its reader
 _VALUE_BYTES = 8
@@ -35,7 +35,7 @@ def read_parquet(path: Path, door: Door, now: Callable[[], datetime]) -> Iterato
     try:
         with pq.ParquetFile(path) as plain:
             is_long = is_long_form(plain.schema_arrow.names)
-            texts = _inspect(plain, door, path.stat().st_size)
+            texts = _inspect(plain, door, path)
             if not is_long:
                 check_columns(list(plain.schema_arrow.names), door)
         with pq.ParquetFile(
@@ -48,22 +48,21 @@ def read_parquet(path: Path, door: Door, now: Callable[[], datetime]) -> Iterato
             for batch in file.iter_batches(_PIECE_ROWS, columns=reader.columns):
                 for part in _bounded(batch):
                     yield reader.piece(part, now())
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise FileRefusedError(f"not a whole Parquet file: {error}") from error
 
 
-def _inspect(file: pq.ParquetFile, door: Door, size_bytes: int) -> list[str]:
+def _inspect(file: pq.ParquetFile, door: Door, path: Path) -> list[str]:
     """Refuse what is too large when it is unpacked; return the columns of text."""
     read = {*LONG_FORM, *door.source.times, *door.source.columns} & set(file.schema_arrow.names)
+    size_bytes = path.stat().st_size
     unpacked_bytes = file.metadata.num_rows * len(read) * _VALUE_BYTES
     if unpacked_bytes > _UNPACKED_BYTES + _UNPACKED_RATIO * size_bytes:
         raise FileRefusedError(
             f"its {file.metadata.num_rows} rows are over {_UNPACKED_RATIO} times as large as the file; cut it in pieces"
         )
-    groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
-    sizes = [group.column(index).total_uncompressed_size for group in groups for index in range(group.num_columns)]
-    if max(sizes, default=0) > _CHUNK_BYTES:
-        raise FileRefusedError(f"a column of a row group is over {_CHUNK_BYTES >> 20} MiB; write smaller row groups")
+    with path.open("rb") as opened:
+        check_pages(opened, read)
     return [field.name for field in file.schema_arrow if is_text(field.type)]
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,9 +16,11 @@ import featurestore as fs
 from featurestore.landing.batch import landed_schema
 from featurestore.landing.columns import Door
 from ingest.grpc.formats import read_csv, read_ndjson
+from ingest.grpc.pages import PACKED_BYTES, PARTS, UNPACKED_BYTES, VALUES
 from ingest.grpc.parquet import read_parquet
 from ingest.grpc.pieces import FileRefusedError, Piece
 from tests.corpus.bad_files import AS_OF, BAD_LINES, BAD_VALUES, HEADER, LINE, REFUSED, ndjson, parquet
+from tests.corpus.lying_pages import with_lie
 from tests.ingest.grpc.conftest import PROFILES, PROJECT
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -261,3 +263,73 @@ def test_whatever_a_file_holds_it_is_read_or_refused(tmp_path: Path, content: by
         return
     for piece in pieces:
         assert piece.rows.num_rows + len(piece.dead) == piece.end_row - piece.first_row
+
+
+LIES = st.dictionaries(
+    st.sampled_from([(UNPACKED_BYTES,), (PACKED_BYTES,), *((part, VALUES) for part in PARTS)]),
+    st.sampled_from([-(2**31), -1, 0, 1, 40, 3_000, 2**20, 2**27, 2**31 - 1]) | st.integers(-(2**31), 2**31 - 1),
+    max_size=3,
+)
+WRITTEN = st.fixed_dictionaries(
+    {
+        "compression": st.sampled_from(["none", "zstd", "snappy", "gzip"]),
+        "use_dictionary": st.booleans(),
+        "data_page_version": st.sampled_from(["1.0", "2.0"]),
+        "write_page_checksum": st.booleans(),
+    }
+)
+CHANGES = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=4)
+NUMBERED = pa.table(
+    {
+        "user_id": range(2_000),
+        "income": [number / 7 for number in range(2_000)],
+        "debt": [1.0] * 2_000,
+        "age_years": [30] * 2_000,
+        "as_of": pa.array([NOW - timedelta(days=1)] * 2_000, pa.timestamp("us", "UTC")),
+        "note": [f"note {number % 50}" for number in range(2_000)],
+    }
+)
+
+
+@given(LIES, WRITTEN, CHANGES)
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+def test_a_parquet_file_that_lies_is_read_or_refused_in_little_memory(
+    tmp_path: Path, lies: dict[tuple[int, ...], int], written: dict[str, object], changes: list[tuple[float, int]]
+) -> None:
+    content = bytearray(with_lie(NUMBERED, lies, **written))
+    for place, byte in changes:
+        content[int(place * len(content))] = byte
+    path = tmp_path / "a.parquet"
+    path.write_bytes(content)
+    before_bytes = peak_bytes(reset=True)
+
+    try:
+        pieces = read(path)
+        for piece in pieces:
+            assert piece.rows.num_rows + len(piece.dead) == piece.end_row - piece.first_row
+        assert lies or changes or sum(piece.rows.num_rows for piece in pieces) == 2_000
+    except FileRefusedError:
+        assert lies or changes
+
+    assert peak_bytes() - before_bytes < 300 << 20
+
+
+def peak_bytes(*, reset: bool = False) -> int:
+    """The most memory that this process had resident since the last reset."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
+
+
+def test_control_without_a_look_at_its_pages_a_lie_takes_gigabytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.grpc.parquet.check_pages", lambda *_: None)
+    (tmp_path / "a.parquet").write_bytes(with_lie(NUMBERED, {(PACKED_BYTES,): 2**29}, compression="none"))
+    before_bytes = peak_bytes(reset=True)
+
+    with pytest.raises(FileRefusedError):
+        read(tmp_path / "a.parquet")
+
+    assert peak_bytes() - before_bytes > 300 << 20
