@@ -22,19 +22,8 @@ def install(directory: Path) -> Path:
     python = directory / "bin" / "python"
     _run(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(directory / "dist"))
     [wheel] = (directory / "dist").glob("*.whl")
-    _run(
-        sys.executable,
-        "-m",
-        "uv",
-        "pip",
-        "install",
-        "--quiet",
-        "--offline",
-        "--no-deps",
-        "--python",
-        str(python),
-        str(wheel),
-    )
+    pip = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--offline", "--no-deps", "--python", str(python))
+    _run(*pip, str(wheel))
     [packages] = directory.glob("lib/python*/site-packages")
     _link(_needed("featurestore-dagster[local]", "pytest"), packages)
     return python
