@@ -1,9 +1,12 @@
-"""Small pictures in metadata, where people would rather look than read: how values, and delays, are distributed."""
+"""Small plots in metadata, where people would rather look than read: how values, and delays, are distributed.
 
-from base64 import b64encode
+arrived after         ▁▂█▄▁              ▁  0.08 s … 1.3 h
+debt_to_income_ratio  ▂█▆▄▃▂▁▁▁          ▁  0.01 … 3.2
+age_years             ▃▅▅▆█▇▇▆▅▅▃▃▂▂▁▁▁▁▁▁  18 … 97
+"""
+
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from html import escape
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import dagster as dg
 import numpy as np
@@ -11,21 +14,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-BARS = 32
-SHOWN = 12  # columns
+WIDTH = 20  # bars
 LOOKED_AT = 10_000  # rows
+SHOWN_AT_ONCE = 1_000  # characters: Dagster's pages show longer texts only after a click
 
-_NAME, _PLOT, _HEIGHT, _ROW = 170, 256, 24, 44  # pixels: widths, and of a line the bars and the whole
-_STYLE = "text{font:11px sans-serif;fill:#6b7280}.n{fill:#374151}path{fill:#4f6bed}"
+_BARS = " ▁▂▃▄▅▆▇█"
 
-Bars = tuple[Sequence[float], str, str]  # heights, what stands at the left end, and at the right one
+Plot = tuple[Sequence[int], str]  # heights, and from where to where
 
 
 class Distributions:
-    """Looks at the first rows that are added, and draws each column of them."""
+    """Looks at the first rows that are added, and plots each column of them."""
 
     def __init__(self, columns: Iterable[str]) -> None:
-        self._columns = list(columns)[:SHOWN]
+        self._columns = list(columns)
         self._tables: list[pa.Table] = []
         self._rows = 0
 
@@ -37,46 +39,46 @@ class Distributions:
             self._tables.append(rows.select(["event_timestamp", "created_at", *self._columns]).take(taken))
 
     def metadata(self) -> dict[str, dg.MetadataValue]:
-        """The picture, under its name; nothing if there were no rows."""
+        """The plots, under their name; nothing if there were no rows."""
         if not self._tables:
             return {}
         rows = pa.concat_tables(self._tables)
         delays = _delays(pc.subtract(rows["created_at"], rows["event_timestamp"]))
-        return {"distribution": drawn({name: bars(rows[name]) for name in self._columns} | {"arrived after": delays})}
+        return drawn({"arrived after": delays} | {name: plot_of(rows[name]) for name in self._columns})
 
 
-def drawn(plots: dict[str, Bars]) -> dg.MarkdownMetadataValue:
-    """One picture of all, a line each; inline, so it needs no file, no server and no library."""
-    lines = [_line(number * _ROW, name, plot) for number, (name, plot) in enumerate(plots.items())]
-    svg = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_NAME + _PLOT}" height="{len(plots) * _ROW + 6}">'
-        f"<style>{_STYLE}</style>{''.join(lines)}</svg>"
-    )
-    return dg.MetadataValue.md(f"![distribution](data:image/svg+xml;base64,{b64encode(svg.encode()).decode()})")
+def drawn(plots: Mapping[str, Plot]) -> dict[str, dg.MetadataValue]:
+    """A line for each plot, as many as a page shows at once."""
+    longest = max((len(name) for name in plots), default=0)
+    text = ""
+    for name, plot in plots.items():
+        line = f"{name:{longest}}  {_bars(plot[0]):{WIDTH}}  {plot[1]}\n"
+        if len(text) + len(line) < SHOWN_AT_ONCE - len("```\n```"):
+            text += line
+    return {"distribution": dg.MetadataValue.md(f"```\n{text}```")} if text else {}
 
 
-def bars(column: pa.ChunkedArray) -> Bars:
+def plot_of(column: pa.ChunkedArray) -> Plot:
     """Numbers from the least to the greatest, texts from the most common one on; NULL and NaN left out."""
     known = column.drop_null()
     if pa.types.is_string(column.type):
         counts = Counter(map(str, known.to_pylist())).most_common()
-        return [count for _, count in counts[:BARS]], counts[0][0] if counts else "", f"{len(counts)} values"
+        return [count for _, count in counts[:WIDTH]], f"{counts[0][0]:.15} … {len(counts)} values" if counts else ""
     numbers = known.to_numpy(zero_copy_only=False).astype(np.float64)
     return _histogram(numbers[np.isfinite(numbers)], lambda number: f"{number:.4g}")
 
 
-def _delays(durations: pa.ChunkedArray) -> Bars:
-    """Spread by their logarithm: most events arrive at once, some a day later."""
+def _delays(durations: pa.ChunkedArray) -> Plot:
+    """By their logarithm: most events arrive at once, some a day later."""
     seconds = durations.cast(pa.int64()).to_numpy() / 1e6
-    logarithms = np.log10(np.maximum(seconds, 1e-3))
-    return _histogram(logarithms, lambda number: _time_text(10.0**number))
+    return _histogram(np.log10(np.maximum(seconds, 1e-3)), lambda number: _time_text(10.0**number))
 
 
-def _histogram(numbers: NDArray[np.float64], text: Callable[[float], str]) -> Bars:
+def _histogram(numbers: NDArray[np.float64], text: Callable[[float], str]) -> Plot:
     if not len(numbers):
-        return [], "", ""
-    counts, edges = np.histogram(numbers, BARS)
-    return counts.tolist(), text(float(edges[0])), text(float(edges[-1]))
+        return [], ""
+    counts, _ = np.histogram(numbers, WIDTH)
+    return counts.tolist(), f"{text(float(numbers.min()))} … {text(float(numbers.max()))}"
 
 
 def _time_text(seconds: float) -> str:
@@ -86,18 +88,7 @@ def _time_text(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
-def _line(top: int, name: str, plot: Bars) -> str:
-    heights, first, last = plot
-    width, most = _PLOT / BARS, max(heights, default=1)
-    foot = top + _HEIGHT
-    steps = (
-        f"M{_NAME + number * width:g} {foot}v-{max(1, height * _HEIGHT / most):.0f}h{width - 1:g}V{foot}z"
-        for number, height in enumerate(heights)
-        if height
-    )
-    below = foot + 13
-    return (
-        f'<text class="n" x="0" y="{foot - 4}">{escape(name)}</text><path d="{"".join(steps)}"/>'
-        f'<text x="{_NAME}" y="{below}">{escape(first)}</text>'
-        f'<text x="{_NAME + _PLOT}" y="{below}" text-anchor="end">{escape(last)}</text>'
-    )
+def _bars(heights: Sequence[int]) -> str:
+    """The highest one is full; what is not empty can be seen."""
+    most, full = max(heights, default=0), len(_BARS) - 1
+    return "".join(_BARS[-(-height * full // most)] if height else _BARS[0] for height in heights)

@@ -18,6 +18,7 @@ from featurestore.landing.columns import Door
 from featurestore.landing.pending import Cause
 from featurestore.landing.tables import land_table
 from featurestore.landing.zone import LandingZone
+from featurestore_dagster.assets.schema import sent_columns
 from featurestore_dagster.names import PLAIN, SOURCES, Keys
 from featurestore_dagster.runs import failure
 
@@ -58,6 +59,7 @@ def _asset(source: AssetSource, project: Project, keys: Keys) -> dg.AssetsDefini
         kinds={"parquet"},
         description=source.description or f"Lands the rows of {what}, each materialization or file once.",
         retry_policy=RETRIES,
+        metadata={"dagster/column_schema": sent_columns(source)},
     )
     def land(
         context: dg.AssetExecutionContext, config: Wanted, landing: dg.ResourceParam[LandingZone]

@@ -12,7 +12,7 @@ from featurestore.database.jobs import SchemaJob
 from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.project import Project
 from featurestore.definitions.source import KafkaSource
-from featurestore.definitions.view import DerivedView, FeatureView
+from featurestore.definitions.view import DerivedView, FeatureView, View
 from featurestore.errors import DefinitionError, FeatureStoreError, TerminalError, TransientError
 from featurestore.landing.batch import Batch
 from featurestore.landing.pending import Cause
@@ -23,10 +23,12 @@ from featurestore_dagster.assets.raw import selected_batches
 from featurestore_dagster.assets.schema import (
     declared_in,
     derived_columns,
+    derived_lineage,
     log_columns,
     log_lineage,
     online_columns,
     online_lineage,
+    owners,
 )
 from featurestore_dagster.names import FEATURES, ONLINE, PLAIN, TRANSFORM_POOL, Keys
 from featurestore_dagster.partitions import LANDING_HOUR, SINGLE_RUN, beta_features
@@ -93,7 +95,6 @@ def _feature_asset(versions: Sequence[FeatureView], keys: Keys) -> dg.AssetsDefi
 
 def _specs(versions: Sequence[FeatureView], keys: Keys) -> list[dg.AssetSpec]:
     newest = versions[-1]
-    owners = _owners(newest.owner)
     fresh = FRESH_STREAM if isinstance(newest.source, KafkaSource) else FRESH_FILES
     code_version = "+".join(view.digest for view in versions)
     specs = [
@@ -102,8 +103,9 @@ def _specs(versions: Sequence[FeatureView], keys: Keys) -> list[dg.AssetSpec]:
             deps=sorted({keys.raw(view.source.name) for view in versions}),
             group_name=FEATURES,
             kinds={"duckdb"},
-            description=newest.description or f"Features of {newest.entity.name}, made of {newest.source.name}.",
-            owners=owners,
+            description=newest.description
+            or f"Of each {newest.entity.name}, made of {newest.source.name}: {_listed(newest)}.",
+            owners=owners(newest),
             code_version=code_version,
             freshness_policy=fresh,
             metadata={
@@ -124,7 +126,7 @@ def _specs(versions: Sequence[FeatureView], keys: Keys) -> list[dg.AssetSpec]:
                 group_name=ONLINE,
                 kinds={"redis"},
                 description=f"The online features of {newest.name} per {newest.entity.name}: newest values, windows.",
-                owners=owners,
+                owners=owners(newest),
                 code_version=code_version,
                 freshness_policy=fresh,
                 metadata={
@@ -137,6 +139,10 @@ def _specs(versions: Sequence[FeatureView], keys: Keys) -> list[dg.AssetSpec]:
     return specs
 
 
+def _listed(view: View) -> str:
+    return ", ".join(feature.name for feature in view.all_features)
+
+
 def _derived_spec(project: Project, view: DerivedView, keys: Keys) -> dg.AssetSpec:
     inputs = {one.view if isinstance(one, FeatureOf) else one.name for one in view.inputs}
     return dg.AssetSpec(
@@ -144,18 +150,16 @@ def _derived_spec(project: Project, view: DerivedView, keys: Keys) -> dg.AssetSp
         deps=[keys.features(name) for name in sorted(inputs)],
         group_name=FEATURES,
         kinds={"sql"},
-        description=view.description or "Computed from other features whenever it is read; never stored.",
-        owners=_owners(view.owner),
+        description=view.description
+        or f"Computed from features whenever they are read, never stored: {_listed(view)}.",
+        owners=owners(view),
         code_version=str(view.version),
-        metadata={"dagster/column_schema": derived_columns(view)},
+        metadata={
+            **declared_in(view),
+            "dagster/column_schema": derived_columns(view),
+            "dagster/column_lineage": derived_lineage(project, view, keys),
+        },
     )
-
-
-def _owners(owner: str) -> list[str] | None:
-    """Dagster knows people by address and teams by prefix."""
-    if not owner:
-        return None
-    return [owner if "@" in owner or owner.startswith("team:") else f"team:{owner}"]
 
 
 def _apply(

@@ -12,6 +12,7 @@ from featurestore.definitions.view import FeatureView
 from featurestore.errors import FeatureStoreError
 from featurestore.landing.pending import Cause
 from featurestore.offline.lake import Lake
+from featurestore_dagster.assets.schema import copied_lineage, declared_in, log_columns, owners
 from featurestore_dagster.checks.scope import versions_by_name
 from featurestore_dagster.names import DATABASE_POOL, LAKE, PLAIN, Keys
 from featurestore_dagster.runs import failure
@@ -28,7 +29,7 @@ def lake_assets(project: Project, keys: Keys = PLAIN) -> list[dg.AssetsDefinitio
 
     @dg.multi_asset(
         name="move_to_lake",
-        specs=[_spec(key, versions[0].name, keys) for key, versions in views.items()],
+        specs=[_spec(key, versions, keys) for key, versions in views.items()],
         pool=DATABASE_POOL,
         can_subset=True,
     )
@@ -58,13 +59,21 @@ def lake_schedule(project: Project, keys: Keys = PLAIN) -> dg.ScheduleDefinition
     )
 
 
-def _spec(key: dg.AssetKey, view: str, keys: Keys) -> dg.AssetSpec:
+def _spec(key: dg.AssetKey, versions: Sequence[FeatureView], keys: Keys) -> dg.AssetSpec:
+    newest, log = versions[-1], keys.features(versions[-1].name)
+    columns = log_columns(newest)
     return dg.AssetSpec(
         key,
-        deps=[keys.features(view)],
+        deps=[log],
         group_name=LAKE,
         kinds={"parquet"},
-        description=f"Rows of {view} that landed some days ago, sorted by entity. Every reader sees them as before.",
+        description=f"Rows of {newest.name} that landed days ago, sorted by entity. Every reader sees them as before.",
+        owners=owners(newest),
+        metadata={
+            **declared_in(newest),
+            "dagster/column_schema": columns,
+            "dagster/column_lineage": copied_lineage(columns, log),
+        },
     )
 
 

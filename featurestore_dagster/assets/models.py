@@ -47,6 +47,7 @@ def _training_set(model: Model, project: Project, keys: Keys) -> dg.AssetSpec:
         keys.trained_on(model.model_id),
         deps=sorted({keys.features(name) for name, _ in views}),
         group_name=MODELS,
+        kinds={"table"},
         description=f"Training sets of {model.model_id}: {', '.join(one.name for one in model.expected_features)}.",
     )
 

@@ -11,7 +11,7 @@ from featurestore.errors import TerminalError
 from featurestore.landing.batch import Batch
 from featurestore.landing.pending import Cause
 from featurestore.landing.zone import LandingZone
-from featurestore_dagster.assets.schema import landed_columns
+from featurestore_dagster.assets.schema import landed_columns, landed_lineage, sent_columns
 from featurestore_dagster.names import PLAIN, RAW, SOURCES, Keys
 from featurestore_dagster.partitions import LANDING_HOUR, SINGLE_RUN, beta_features
 from featurestore_dagster.resources import BatchSelection
@@ -26,6 +26,7 @@ def source_specs(project: Project, keys: Keys = PLAIN) -> list[dg.AssetSpec]:
             group_name=SOURCES,
             kinds={_kind(source)},
             description=source.description or _sentence(source),
+            metadata={"dagster/column_schema": sent_columns(source)},
         )
         for source in project.sources
         if not isinstance(source, AssetSource)
@@ -48,7 +49,10 @@ def _raw_asset(source: Source, keys: Keys) -> dg.AssetsDefinition:
         kinds={"parquet"},
         description=f"Rows of {source.name} by the hour they landed, as they came; files that are never changed.",
         code_version=source.schema_version,
-        metadata={"dagster/column_schema": landed_columns(source)},
+        metadata={
+            "dagster/column_schema": landed_columns(source),
+            "dagster/column_lineage": landed_lineage(source, keys),
+        },
     )
     def landed_batches(
         context: dg.AssetExecutionContext, landing: dg.ResourceParam[LandingZone], batches: BatchSelection

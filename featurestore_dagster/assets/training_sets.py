@@ -10,7 +10,7 @@ import dagster as dg
 from featurestore.database.client import Database
 from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.project import Project
-from featurestore.definitions.view import FeatureView, View
+from featurestore.definitions.view import View
 from featurestore.errors import FeatureStoreError
 from featurestore.landing.pending import Cause
 from featurestore.training.build import build
@@ -19,8 +19,9 @@ from featurestore.training.pit_plan import KnownAt, PitPlan, plan_reads
 from featurestore.training.spine import ArrowStream
 from featurestore.training.statistics import ColumnStatistics
 from featurestore.training.training_set import TrainingSet
+from featurestore_dagster.assets.schema import feature_column
 from featurestore_dagster.names import DATABASE_POOL, PLAIN, TRAINING_SETS, Keys
-from featurestore_dagster.plots import SHOWN, bars, drawn
+from featurestore_dagster.plots import drawn, plot_of
 from featurestore_dagster.runs import failure
 
 Spine = Callable[[dg.AssetExecutionContext], ArrowStream]
@@ -105,10 +106,8 @@ def _feature_deps(plan: PitPlan, keys: Keys) -> list[dg.AssetDep]:
 def _lineage(project: Project, plan: PitPlan, keys: Keys) -> dg.TableColumnLineage:
     columns: dict[str, list[dg.TableColumnDep]] = {}
     for target, name in plan.features:
-        view_name, _, version = target.partition("@v")
-        view = project.view(view_name, int(version))
-        column = view.column_of(name) if isinstance(view, FeatureView) else name
-        columns[name] = [dg.TableColumnDep(asset_key=keys.features(view_name), column_name=column)]
+        view, _, version = target.partition("@v")
+        columns[name] = [feature_column(project, project.view(view, int(version))[name], keys)]
     return dg.TableColumnLineage(columns)
 
 
@@ -116,7 +115,6 @@ def _metadata(made: TrainingSet, path: Path, receipt_file: Path) -> Mapping[str,
     receipt, schema = made.receipt, made.table.schema
     columns = [dg.TableColumn(field.name, str(field.type)) for field in schema]
     statistics = [_record(name, one) for name, one in receipt.statistics.items()]
-    plots = {name: bars(made.table[name]) for name in list(receipt.statistics)[:SHOWN]}
     return {
         "dagster/row_count": dg.MetadataValue.int(receipt.rows),
         "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),
@@ -127,7 +125,7 @@ def _metadata(made: TrainingSet, path: Path, receipt_file: Path) -> Mapping[str,
         "known_at": dg.MetadataValue.text(receipt.known_at),
         "versions": dg.MetadataValue.json(receipt.versions),
         **({"statistics": dg.MetadataValue.table(statistics)} if statistics else {}),
-        **({"distribution": drawn(plots)} if plots else {}),
+        **drawn({name: plot_of(made.table[name]) for name in receipt.statistics}),
     }
 
 

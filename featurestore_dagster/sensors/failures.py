@@ -2,10 +2,11 @@
 
 import json
 import logging
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from http.client import HTTPException
+from urllib.error import HTTPError
 
 import dagster as dg
 
@@ -54,8 +55,16 @@ def webhook(url: str) -> Notify:
         request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})  # noqa: S310  # checked above
         try:
             urllib.request.urlopen(request, timeout=WEBHOOK_TIMEOUT_S).close()  # noqa: S310
-        except (urllib.error.URLError, OSError) as error:
-            log.warning("the alert for run %s was not delivered: %s", alert.run_id, error)
+        except HTTPError as error:
+            with error:  # it is the reply as well
+                undelivered(alert, str(error))
+        except OSError as error:
+            undelivered(alert, str(error))
+        except HTTPException as error:  # of an address that is none, which its text quotes: addresses are secrets
+            undelivered(alert, type(error).__name__)
+
+    def undelivered(alert: Alert, reason: str) -> None:
+        log.warning("the alert for run %s was not delivered: %s", alert.run_id, reason)
 
     return post
 

@@ -3,6 +3,7 @@
 With SCREENSHOTS=docs/images the pages are kept as pictures.
 """
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -71,6 +72,7 @@ def test_an_hour_shows_its_rows(page: Page, watched: Platform) -> None:
     page.goto(f"/assets/features/credit_profile?view=partitions&partition={hour}")
     expect(page.get_by_text("rows_in", exact=True)).to_be_visible()
     expect(page.get_by_text("quarantined", exact=True).first).to_be_visible()
+    expect(page.get_by_text(re.compile(r"age_years +[▁▂▃▄▅▆▇█]")).first).to_be_visible()  # without a click
     keep(page, "hour")
 
 

@@ -35,6 +35,16 @@ def test_only_what_is_applied_is_compacted_and_removed(tmp_path: Path) -> None:
     assets = [*source_specs(PROJECT), *raw_assets(PROJECT), *feature_assets(PROJECT)]
     assert dg.materialize(assets, partition_key=key_of(first.hour), resources=resources).success
     assert tended() == {"compacted_hours": 1, "compacted_batches": 2}  # its rows are in DuckDB alone
+    with resources["duckdb"].get_connection() as connection:  # type: ignore[attr-defined]
+        before = connection.sql("FROM applied").fetchall(), connection.sql("FROM log.last_click_v1").fetchall()
+    again = dg.materialize(assets, partition_key=key_of(first.hour), resources=resources)
+    with resources["duckdb"].get_connection() as connection:  # type: ignore[attr-defined]
+        assert (
+            connection.sql("FROM applied").fetchall(),
+            connection.sql("FROM log.last_click_v1").fetchall(),
+        ) == before
+    [log] = again.asset_materializations_for_node("apply_last_click")[:1]
+    assert (log.metadata["rows_in"].value, log.metadata["skipped_batches"].value) == (2, 2)
     assert dg.materialize(lake_assets(PROJECT), resources=resources).success
     assert tended() == {"removed_batches": 2, "removed_rows": 2}  # the second hour waits, the last file stays
     assert dg.materialize(assets, partition_key=key_of(first.hour + DAY), resources=resources).success

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psutil
 
 from featurestore.definitions.source import Source
 from featurestore.landing.batch import Batch
@@ -19,9 +20,8 @@ from featurestore.landing.zone import LandingZone
 from featurestore.settings import Settings
 from featurestore_cli.stack.dagster import Dagster, plan_dagster
 from featurestore_cli.stack.ports import Ports
-from featurestore_cli.stack.processes import start
+from featurestore_cli.stack.processes import Child, start
 from featurestore_cli.stack.service import Program
-from featurestore_dagster.partitions import key_of
 from featurestore_dagster.services import connect
 from featurestore_dagster.testing import land
 from tests.featurestore_dagster.live.location import CLICKS, PROJECT
@@ -41,8 +41,22 @@ class Live:
     def __init__(self, project: Path, settings: Settings, env: Mapping[str, str], instance: dg.DagsterInstance) -> None:
         self.project, self.settings, self.env, self.instance = project, settings, env, instance
         self.dagster_url = ""
-        self.processes: list[int] = []
+        self.children: dict[str, Child] = {}
         self.zone = LandingZone(settings.landing_dir)
+
+    @property
+    def processes(self) -> list[int]:
+        return [child.pid for child in self.children.values()]
+
+    def start(self, program: Program) -> Child:
+        child = self.children[program.name] = start(program, self.project.parent / "logs", self.env)
+        child.wait_ready()
+        return child
+
+    def program(self, name: str) -> psutil.Process:
+        """What runs on the leash."""
+        [process] = psutil.Process(self.children[name].pid).children()
+        return process
 
     def land(self, *users: int, source: Source = CLICKS, at: datetime | None = None) -> Batch:
         """A batch with a row for each user."""
@@ -114,12 +128,14 @@ class Live:
         [value] = answer["data"].values()
         return value
 
-    def materialize(self, hour: datetime, select: str) -> "subprocess.Popen[bytes]":
-        """`dagster asset materialize`, beside the daemon."""
-        words = ["asset", "materialize", "-f", "location.py", "--select", select, "--partition", key_of(hour)]
-        with (self.project / "materialize.log").open("wb") as log:
-            program = str(Path(sys.executable).with_name("dagster"))
+    def command(self, *words: str) -> "subprocess.Popen[bytes]":
+        """`dagster WORDS`, beside the daemon."""
+        program = str(Path(sys.executable).with_name("dagster"))
+        with self.said(words[0]).open("ab") as log:
             return subprocess.Popen([program, *words], cwd=self.project, env=self.env, stdout=log, stderr=log)
+
+    def said(self, command: str) -> Path:
+        return self.project / f"{command}.log"
 
 
 @contextmanager
@@ -147,11 +163,9 @@ def live_dagster(directory: Path, redis_url: str, **settings_of_dagster: object)
         live = Live(project, settings, env, instance)
         live.dagster_url = dagster.url
         stack.callback(live.go_on)
+        stack.callback(lambda: [child.stop() for child in reversed(live.children.values())])
         for program in programs(dagster, project):
-            child = start(program, directory / "logs", env)
-            stack.callback(child.stop)
-            child.wait_ready()
-            live.processes.append(child.pid)
+            live.start(program)
         yield live
 
 

@@ -11,13 +11,14 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 import redis
+from dagster._core.scheduler.instigation import TickStatus
 
 from featurestore.database.wire import to_ipc
 from featurestore.store import Store
 from featurestore.transform.rows import feature_rows
 from featurestore_dagster.launcher.worker import WORKER_TAG, Worker
 from featurestore_dagster.limits import peak, peak_runs, peaks_by_value, step_spans
-from featurestore_dagster.names import LANE_TAG
+from featurestore_dagster.names import LANDED_SENSOR, LANE_TAG
 from featurestore_dagster.partitions import key_of
 from featurestore_dagster.services import connect
 from tests.featurestore_dagster.live.location import LAST_CLICK, PROJECT, SEARCHES
@@ -28,6 +29,7 @@ pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(400)]
 
 ASSETS = ("raw/clicks", "features/last_click", "online/last_click")
 MAX_RUNS, POOL = 3, 2  # dagster.yaml
+LONG_AGO = 50  # hours
 Status = dg.DagsterRunStatus
 
 
@@ -40,10 +42,10 @@ def live(tmp_path_factory: pytest.TempPathFactory, redis_server: Redis) -> Gener
 def test_batches_of_past_hours_are_applied_by_forked_runs(live: Live) -> None:
     """As after days of standing still."""
     now = datetime.now(UTC)
-    batches = [live.land(1, 2, 3, at=now - timedelta(hours=hours)) for hours in (50, 2, 1)]
+    batches = [live.land(1, 2, 3, at=now - timedelta(hours=hours)) for hours in (LONG_AGO, LONG_AGO, 2, 1)]
     live.settle(*batches)
-    assert [live.applied()[batch.batch_id] for batch in batches] == [3, 3, 3]
-    assert len(live.log()) == 9
+    assert [live.applied()[batch.batch_id] for batch in batches] == [3, 3, 3, 3]
+    assert len(live.log()) == 12
     runs = live.instance.get_runs(dg.RunsFilter(job_name="apply_batches"))
     assert {run.status for run in runs} == {Status.SUCCESS}
     assert all(WORKER_TAG in run.tags for run in runs)
@@ -100,6 +102,31 @@ def test_a_backfill_of_a_range_of_hours_is_one_run_and_changes_nothing(live: Liv
     assert live.log() == log
 
 
+def test_hours_are_done_again_from_the_command_line_though_their_files_were_compacted(live: Live) -> None:
+    log, applied = live.log(), live.applied()
+    now = datetime.now(UTC).replace(minute=0)
+    long_ago, first, last = (key_of(now - timedelta(hours=hours)) for hours in (LONG_AGO, 2, 1))
+    assert live.command("asset", "materialize", "-f", "location.py", "--select", "landing/clicks").wait(WITHIN_S) == 0
+    compacted = live.instance.get_latest_materialization_event(dg.AssetKey(["landing", "clicks"]))
+    assert compacted
+    assert compacted.asset_materialization
+    assert compacted.asset_materialization.metadata["compacted_batches"].value == 2
+    before = {run.run_id for run in live.instance.get_runs()}
+    job = ("-w", "workspace.yaml", "-j", "apply_batches")
+    commands = [
+        live.command("asset", "materialize", "-f", "location.py", "--select", ",".join(ASSETS),
+                     "--partition-range", f"{first}...{last}"),
+        live.command("job", "launch", *job, "--tags", json.dumps({"dagster/partition": long_ago})),
+        live.command("job", "backfill", *job, "--from", long_ago, "--to", long_ago, "--noprompt"),
+    ]  # fmt: skip
+    said = [live.said(name) for name in ("asset", "job")]
+    assert [command.wait(2 * WITHIN_S) for command in commands] == [0, 0, 0], [path.read_text() for path in said]
+    eventually(lambda: not live.live(), WITHIN_S)
+    done = [run for run in live.instance.get_runs() if run.run_id not in before]
+    assert [run.status for run in done] == [Status.SUCCESS] * len(commands)
+    assert (live.log(), live.applied()) == (log, applied)
+
+
 def test_a_run_that_is_done_again_changes_nothing(live: Live) -> None:
     log = live.log()
     [parent, *_] = live.instance.get_runs(dg.RunsFilter(job_name="apply_batches", statuses=[Status.SUCCESS]))
@@ -143,9 +170,10 @@ def test_every_limit_holds_with_the_command_line_beside_the_sensor(live: Live) -
     for batch in first:
         live.run_of(batch)
     second = [live.land(number) for number in range(10, 13)] + [live.land(9, source=SEARCHES)]
-    with live.materialize(first[0].hour, "features/last_click") as beside:
+    by_hand = ("--select", "features/last_click", "--partition", key_of(first[0].hour))
+    with live.command("asset", "materialize", "-f", "location.py", *by_hand) as beside:
         eventually(lambda: beside.poll() is not None or started_by_hand(live, began), WITHIN_S)
-        assert beside.poll() is None, (live.project / "materialize.log").read_text()
+        assert beside.poll() is None, live.said("asset").read_text()
         live.go_on()
         live.settle(*first, *second)
         assert beside.wait(WITHIN_S) == 0
@@ -173,6 +201,41 @@ def test_a_backlog_of_one_partition_is_worked_on_by_several_workers(live: Live) 
         query = f"SELECT {', '.join(expected[0])} FROM log.last_click_v1 WHERE sequence >= $start ORDER BY sequence"
         logged = services.database.query_arrow(query, {"start": batches[0].start}).to_pylist()
     assert logged == expected
+
+
+def test_a_daemon_that_dies_in_a_tick_forgets_nothing_and_does_nothing_twice(live: Live) -> None:
+    code = [live.program("dagster-code"), *live.program("dagster-code").children(recursive=True)]
+    for process in code:
+        process.suspend()
+    batches = [live.land(20)]
+    eventually(lambda: is_ticking(live, since=batches[0].created_at), WITHIN_S)
+    kill_daemon(live)  # while it waits for the sensor
+    for process in code:
+        process.resume()
+    live.start(live.children["dagster-daemon"].program)
+    live.settle(*batches)
+
+    runs = live.instance.get_runs_count()
+    batches.append(live.land(21))
+    eventually(lambda: live.instance.get_runs_count() > runs, WITHIN_S)
+    kill_daemon(live)  # while it makes the run, or launches it
+    live.start(live.children["dagster-daemon"].program)
+    live.settle(*batches)
+    assert [live.applied()[batch.batch_id] for batch in batches] == [1, 1]
+    for batch in batches:
+        assert len([row for row in live.log() if row[1] == naive(batch.created_at)]) == 1
+
+
+def is_ticking(live: Live, since: datetime) -> bool:
+    """Whether the sensor of landed batches is at work in a tick that began since then."""
+    [sensor] = [state for state in live.instance.all_instigator_state() if state.name == LANDED_SENSOR]
+    ticks = live.instance.get_ticks(sensor.instigator_origin_id, sensor.selector_id, after=since.timestamp())
+    return any(tick.status is TickStatus.STARTED for tick in ticks)
+
+
+def kill_daemon(live: Live) -> None:
+    live.program("dagster-daemon").kill()
+    eventually(lambda: live.children["dagster-daemon"].exit_code() is not None, WITHIN_S)
 
 
 def started_by_hand(live: Live, began: float) -> bool:

@@ -264,6 +264,23 @@ def test_a_tick_whose_cursor_was_lost_requests_nothing_twice(platform: Platform)
     assert "1 batches wait; 1 runs are live" in platform.said
 
 
+def test_it_goes_on_after_days_of_standing_still(platform: Platform) -> None:
+    """With its old cursor, a run that was started when everything stopped, and what ingest has landed since."""
+    platform.land("a")
+    [request] = platform.tick()
+    stopped = platform.queue(request, dg.DagsterRunStatus.STARTED)
+    platform.now += timedelta(days=9)
+    run = platform.instance.get_run_by_id(stopped)
+    assert run
+    platform.instance.report_run_failed(run)  # by run monitoring, or the reconciler
+    for hours in range(48):
+        platform.land("b", at=platform.now - timedelta(hours=47 - hours))
+    platform.settle()
+    with platform.connect() as services:
+        assert len(services.backlog.ledger(platform.project, services.database).rows) == 49
+    assert not Cursor.from_json(platform.cursor, platform.now).troubles
+
+
 def test_a_large_backlog_goes_in_full_runs_and_none_is_left(platform: Platform) -> None:
     batches = {platform.land("a", at=platform.now - timedelta(days=3, seconds=205 - n)).batch_id for n in range(205)}
     requested: list[str] = []
