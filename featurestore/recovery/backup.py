@@ -20,6 +20,7 @@ from featurestore.offline.manifest import MANIFEST
 
 FORMAT = 1
 LISTING = "backup.json"
+UNFINISHED = "backup.unfinished"  # stands in its place while files are copied
 LANDING, LAKE = "landing", "lake"
 _CHUNK_BYTES = 1 << 20
 _TRIES = 10
@@ -49,24 +50,26 @@ def back_up(landing: Storage, lake: Path, directory: Path, now: datetime, *, pro
     The lake comes after the landing zone: rows leave the latter once they are in the former, never the other way.
 
     Raises:
+        TerminalError: the directory holds something else; nothing was changed.
         TransientError: files come and go faster than they are copied.
     """
     known = {one.path: one for one in _listed(directory)}
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (directory / LISTING).unlink(missing_ok=True)  # until it is whole again, it is none
+    _begin(directory)
     target = DiskStorage(directory)
     files = [
         *_copy_all(landing, target, LANDING, known, progress),
         *_copy_all(DiskStorage(lake), target, LAKE, known, progress),
     ]
     listed = {one.path for one in files}
-    for path in [path for path in directory.rglob("*") if path.is_file()]:
+    kept = [path for name in (LANDING, LAKE) for path in (directory / name).rglob("*") if path.is_file()]
+    for path in kept:
         if path.relative_to(directory).as_posix() not in listed:
             path.unlink()
     backup = Backup(made_at=now, files=tuple(files))
     with target.writing(LISTING) as file:
         file.write(msgspec.json.format(msgspec.json.encode(backup)))
         target.create(file, LISTING)
+    (directory / UNFINISHED).unlink()
     return backup
 
 
@@ -80,7 +83,7 @@ def read_backup(directory: Path) -> Backup:
     try:
         data = (directory / LISTING).read_bytes()
         backup = msgspec.json.decode(data, type=Backup)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise TerminalError(f"{directory} holds no whole backup: there is no {LISTING}") from None
     except msgspec.MsgspecError as error:
         raise CorruptFileError(f"{directory / LISTING} is damaged: {error}") from error
@@ -126,6 +129,16 @@ def restore_files(directory: Path, landing: Storage, lake: Path, *, progress: Pr
         _copy(source, one.path, targets[where], path)
     progress("restore", len(backup.files), len(backup.files))
     return backup
+
+
+def _begin(directory: Path) -> None:
+    """Make the directory, and mark it: until it is whole again, it is no backup."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    names = {path.name for path in directory.iterdir()}
+    if names and not names & {LISTING, UNFINISHED}:
+        raise TerminalError(f"{directory} is neither empty nor a backup; name a directory of its own")
+    (directory / UNFINISHED).touch()
+    (directory / LISTING).unlink(missing_ok=True)
 
 
 def _manifests_last(file: SavedFile) -> bool:

@@ -108,6 +108,18 @@ def test_an_interrupted_one_is_none(store: Store, tmp_path: Path, monkeypatch: p
         saved(store, tmp_path / "backup")
     with pytest.raises(TerminalError, match="no whole backup"):
         read_backup(tmp_path / "backup")
+    monkeypatch.undo()
+    assert saved(store, tmp_path / "backup") == verify(tmp_path / "backup", progress=quiet)
+
+
+def test_a_directory_of_other_things_is_left_alone(store: Store, tmp_path: Path) -> None:
+    other = tmp_path / "home-of-somebody"
+    (other / "landing").mkdir(parents=True)
+    for file in (other / "letter.txt", other / "landing" / "photo.jpg"):
+        file.write_text("mine")
+    with pytest.raises(TerminalError, match="neither empty nor a backup"):
+        saved(store, other)
+    assert sorted(path.name for path in other.rglob("*")) == ["landing", "letter.txt", "photo.jpg"]
 
 
 def test_nothing_is_overwritten(store: Store, tmp_path: Path) -> None:
