@@ -76,6 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `featurestore … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except OSError as error:  # a path that cannot be read or written, a full disk
+        complain(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}")
+        return FAILED
 
 
 if __name__ == "__main__":

@@ -57,7 +57,9 @@ class Webserver:
     def locations(self) -> list[str]:
         """The names of the code locations."""
         workspace = self._ask(_LOCATIONS)["workspaceOrError"]
-        return [entry["name"] for entry in workspace.get("locationEntries", [])]
+        if "message" in workspace:
+            raise TerminalError(f"Dagster cannot load its workspace: {workspace['message'].strip()}")
+        return [entry["name"] for entry in workspace["locationEntries"]]
 
     def reload(self, location: str) -> None:
         """Load a code location anew; what it makes of its code's mistakes is the error."""

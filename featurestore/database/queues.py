@@ -8,7 +8,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from featurestore.errors import StoreUnavailableError
+from featurestore.errors import SettingsError, StoreUnavailableError
 
 WAITING_READS = 1000  # queries: so many wait on the list before clients send no more, and so many in the service
 REPLY_TTL_S = 60  # how long a reply waits for its reader
@@ -54,15 +54,22 @@ def connect(url: str, *, wait_s: float) -> redis.Redis:
     """A thread-safe client for calls that block up to `wait_s`.
 
     It never repeats a call by itself: whoever reads a queue must know that a reply may have been lost.
+
+    Raises:
+        SettingsError: this is no address of one Redis.
     """
-    return redis.Redis.from_url(
-        url,
-        socket_timeout=wait_s + _CONNECT_S,
-        socket_connect_timeout=_CONNECT_S,
-        socket_keepalive=True,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-    )
+    try:
+        return redis.Redis.from_url(
+            url,
+            socket_timeout=wait_s + _CONNECT_S,
+            socket_connect_timeout=_CONNECT_S,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+    except ValueError:  # its message may repeat a part of the URL, which may hold the password
+        reason = "FEATURESTORE_REDIS_URL, or …_QUEUE_URL, is not an address like redis://[user]:password@host:6379/0"
+        raise SettingsError(reason) from None
 
 
 def empty_queues(url: str, namespace: str) -> None:

@@ -71,6 +71,8 @@ def read_receipt(path: Path) -> Receipt:
         return Receipt.from_json(path.read_bytes())
     except OSError as error:
         raise TerminalError(f"{path}: {error.strerror}") from error
+    except TerminalError as error:
+        raise TerminalError(f"{path}: {error}") from error
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:

@@ -3,7 +3,7 @@
 import argparse
 
 from featurestore.definitions.project import load_project
-from featurestore.errors import StoreUnavailableError
+from featurestore.errors import TerminalError
 from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone
 from featurestore.planning import make_plan
@@ -49,5 +49,7 @@ def _webserver(home: Home, settings: Settings) -> Webserver:
     state = home.state() if home.running() else None
     url = settings.dagster.url or (state.dagster_url if state else "")
     if not url:
-        raise StoreUnavailableError("Dagster", "(no address)", "`featurestore up`, or set FEATURESTORE_DAGSTER_URL")
+        raise TerminalError(
+            "no Dagster runs here: `featurestore up`, or name its webserver by FEATURESTORE_DAGSTER_URL"
+        )
     return Webserver(url)

@@ -31,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     zone = LandingZone(open_storage(settings))
+    if args.verb != "show" and args.source and not zone.batches(args.source):
+        load_project(settings.project).source(args.source)  # an error that says which there are, or it has sent nothing
     if args.verb == "list":
         return _list(zone, args)
     return _show(zone, args) if args.verb == "show" else _replay(zone, args, settings)

@@ -10,13 +10,14 @@ from contextlib import suppress
 import psutil
 
 from featurestore.settings import Settings
+from featurestore_cli.arguments import seconds
 from featurestore_cli.output import complain, say
 from featurestore_cli.stack.state import Home
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--timeout", type=float, default=180.0, metavar="S", help="how long to wait (default: %(default)g)"
+        "--timeout", type=seconds, default=180.0, metavar="S", help="how long to wait (default: %(default)g)"
     )
 
 

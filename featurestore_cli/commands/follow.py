@@ -22,9 +22,10 @@ from featurestore.landing.zone import LandingZone
 from featurestore.offline.log import LedgerRow, ledger_row
 from featurestore.settings import Settings
 from featurestore.store import Keys, Store, connect
+from featurestore_cli.arguments import seconds
 from featurestore_cli.commands.explain import run_of
 from featurestore_cli.output import complain, say, text
-from ingest.client import send_events
+from ingest.client import Tls, send_events
 
 LOOK_EVERY_S = 0.05
 Found = TypeVar("Found")
@@ -33,7 +34,9 @@ Found = TypeVar("Found")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="e.g. user_events")
     parser.add_argument("record", help="""one JSON object, e.g. '{"user_id": 1, "action": "click", …}'""")
-    parser.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for each step (default 60)")
+    parser.add_argument(
+        "--timeout", type=seconds, default=60.0, metavar="S", help="to wait for each step (default: %(default)g)"
+    )
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
@@ -72,12 +75,15 @@ class _Journey:
     def send(self, source: Source, project: Project, record: Mapping[str, Any]) -> _Place:
         if isinstance(source, KafkaSource):
             [view, *_] = project.views_of(source)
-            key = entity_id([record.get(column) for column in view.entity.key_columns])
+            values = [record.get(column) for column in view.entity.key_columns]
+            key = None if None in values else entity_id(values)  # without one it is going to be a dead letter
             partition, offset = _produce(self._settings, source, key, json.dumps(record))
             self._say("kafka", f"partition {partition}, offset {offset}")
             return _Place(f"/partition={partition}", offset)
         grpc, name = self._settings.grpc, f"follow-{time.time_ns()}"
-        report = send_events([record], source.name, address=grpc.address, token=grpc.token, batch_id=name)
+        report = send_events(
+            [record], source.name, address=grpc.address, token=grpc.token, tls=Tls.of(grpc), batch_id=name
+        )
         self._say("upload", report.upload_id)
         return _Place(f"/upload={report.upload_id}", 0)
 
@@ -140,7 +146,7 @@ def _became(row: LedgerRow) -> str:
     return f"{row.logged} rows logged, {row.filtered} filtered, {row.quarantined} quarantined"
 
 
-def _produce(settings: Settings, source: KafkaSource, key: str, value: str) -> tuple[int, int]:
+def _produce(settings: Settings, source: KafkaSource, key: str | None, value: str) -> tuple[int, int]:
     """Send one record; return its partition and offset."""
     answers: list[tuple[KafkaError | None, Message]] = []
     producer = Producer(

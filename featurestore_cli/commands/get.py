@@ -11,14 +11,19 @@ from featurestore.errors import TerminalError
 from featurestore.offline.newest import recent_entity_ids
 from featurestore.settings import Settings
 from featurestore.store import Keys, OnlineRow, Store, connect
+from featurestore_cli.arguments import whole_number
 from featurestore_cli.output import age, complain, emit, say, table, text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("entity", help="e.g. user")
     parser.add_argument("id", nargs="?", help="the entity's key; of several columns: their values, with commas")
-    parser.add_argument("feature", nargs="*", help="features or views; without: every online feature of the entity")
-    parser.add_argument("--limit", type=int, default=10, help="how many recent ids (default 10)")
+    parser.add_argument(
+        "feature", nargs="*", default=[], help="features or views; without: every online feature of the entity"
+    )
+    parser.add_argument(
+        "--limit", type=whole_number, default=10, metavar="N", help="how many recent ids (default: %(default)s)"
+    )
     parser.add_argument("--json", action="store_true")
 
 

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 from featurestore.settings import Settings
+from featurestore_cli.arguments import whole_number
 from featurestore_cli.output import complain, say
 from featurestore_cli.stack.service import last_lines
 from featurestore_cli.stack.state import Home
@@ -18,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "name", nargs="?", metavar="NAME", help="of the process (as in `status`); all of them without it"
     )
     parser.add_argument("-f", "--follow", action="store_true", help="go on as it writes")
-    parser.add_argument("-n", "--lines", type=int, default=20, metavar="N", help="how many (default: %(default)s)")
+    parser.add_argument(
+        "-n", "--lines", type=whole_number, default=20, metavar="N", help="how many (default: %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:

@@ -2,6 +2,7 @@
 
 import argparse
 import getpass
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -21,7 +22,8 @@ from featurestore.models.history import in_production, next_word
 from featurestore.models.metadata import ModelVersion
 from featurestore.models.publish import ModelStore
 from featurestore.settings import Settings
-from featurestore.training.receipt import Receipt
+from featurestore.training.files import read_receipt
+from featurestore_cli.arguments import seconds
 from featurestore_cli.output import complain, count, emit, records, say, text
 
 POLL_S = 0.5
@@ -45,9 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             verb.add_argument("version", nargs="?", help="without: the one that was pushed last")
         if verb is retiring:
             verb.add_argument("version")
-        verb.add_argument("--wait", type=float, default=0, metavar="S", help="until it is so in Redis, at most S s")
+        verb.add_argument("--wait", type=seconds, default=0, metavar="S", help="until it is so in Redis, at most S s")
     for verb in (pushing, promoting, rolling, retiring):
-        verb.add_argument("--by", default=getpass.getuser(), help="who says so (default: you)")
+        verb.add_argument("--by", default=_user(), help="who says so (default: you)")
     for verb in (listing, showing):
         verb.add_argument("--json", action="store_true")
 
@@ -239,9 +241,12 @@ def _pushed(history: Sequence[ModelVersion], version: str) -> ModelVersion:
 
 def _receipt(path: Path) -> dict[str, Any]:
     """Read as what it is, so that a mistake is found here; kept with the version as it stands in the file."""
+    read_receipt(path)
+    return msgspec.json.decode(path.read_bytes())
+
+
+def _user() -> str:
     try:
-        data = path.read_bytes()
-        Receipt.from_json(data)
-        return msgspec.json.decode(data)
-    except OSError as error:
-        raise TerminalError(f"{path}: {error.strerror}") from error
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user often has a number only
+        return str(os.getuid())

@@ -21,5 +21,6 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     if args.json:
         emit(rows.to_pylist())
     else:
-        table([list(row.values()) for row in rows.to_pylist()], rows.column_names)
+        columns = [column.to_pylist() for column in rows.columns]  # by place: two may have one name
+        table(list(zip(*columns, strict=True)), rows.column_names)
     return 0

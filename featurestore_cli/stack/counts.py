@@ -1,10 +1,10 @@
 """What was produced, landed, logged and pushed: the numbers that have to add up."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from featurestore.database.client import Database, QueueDatabase
+from featurestore.database.client import Database
 from featurestore.definitions.project import Project
 from featurestore.definitions.view import FeatureView
 from featurestore.landing.batch import from_micros
@@ -12,9 +12,9 @@ from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone
 from featurestore.offline.log import Ledger, TargetCounts, accounting, registered
 from featurestore.offline.tables import log_relation
-from featurestore.online.redis_store import RedisOnlineStore
 from featurestore.online.store import OnlineStore
 from featurestore.settings import Settings
+from featurestore.store import connect
 from ingest.generator.ledger import read_ledger
 
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -40,7 +40,9 @@ class Counter:
     """Counts again and again; what was read once is kept, so that counting costs little. Not thread-safe."""
 
     def __init__(self, settings: Settings, project: Project) -> None:
-        self._settings, self._project = settings, project
+        # Nobody who looks wants to wait for a dead service as long as a query may take.
+        database = replace(settings.database, read_timeout_s=settings.redis.timeout_s)
+        self._settings, self._project = replace(settings, database=database), project
         self._zone, self._ledger = LandingZone(open_storage(settings)), Ledger()
 
     def read(self) -> Counts:
@@ -49,14 +51,8 @@ class Counter:
         Raises:
             TransientError: the database service or Redis does not answer.
         """
-        redis, namespace = self._settings.redis, self._settings.namespace
-        database = QueueDatabase(redis.queues, namespace=namespace, timeout_s=redis.timeout_s)
-        online = RedisOnlineStore(redis.url, namespace=namespace, timeout_s=redis.timeout_s)
-        try:
-            return self._count(database, online)
-        finally:
-            online.close()
-            database.close()
+        with connect(self._project, self._settings) as store:
+            return self._count(store.database, store.online_store)
 
     def _count(self, database: Database, online: OnlineStore) -> Counts:
         views = self._project.feature_views

@@ -140,7 +140,10 @@ def _locations(project: Path) -> list[tuple[str, Mapping[str, str]]]:
     file = project / "workspace.yaml"
     if not file.exists():
         return [("python_module", {"module_name": DEFAULT_MODULE, "working_directory": "."})]
-    content = yaml.safe_load(file.read_text()) or {}
+    try:
+        content = yaml.safe_load(file.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise TerminalError(f"{file} is not YAML: {error}") from error
     found: list[tuple[str, Mapping[str, str]]] = []
     for entry in content.get("load_from", []):
         [(kind, value)] = entry.items()

@@ -166,5 +166,4 @@ def reachable(url: str) -> bool:
 
 
 def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.hostname}:{port_of(url)}"
+    return urlsplit(url).netloc.rpartition("@")[2]

@@ -1,12 +1,14 @@
 """A Redis of the platform's own, and what can be asked of any."""
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import redis
 
-from featurestore.errors import StoreUnavailableError
+from featurestore.errors import FeatureStoreError, StoreUnavailableError
+from featurestore.online.servers import Servers
 from featurestore_cli.stack.runtimes import find_redis_server
 from featurestore_cli.stack.service import Program, write_private
 
@@ -53,12 +55,15 @@ class RedisServer:
 
 
 def answers(url: str) -> bool:
-    """Whether a Redis answers there and lets us in."""
-    with _client(url) as client:
-        try:
-            return bool(client.ping())
-        except (redis.RedisError, OSError):
-            return False
+    """Whether a Redis answers there and lets us in; of a cluster, whether all of its masters do."""
+    try:
+        with closing(Servers(url, timeout_s=TIMEOUT_S)) as servers:
+            for node in servers.topology().nodes:
+                with node.server.wire() as wire:
+                    wire.call("PING")
+    except FeatureStoreError:
+        return False
+    return True
 
 
 def marked(url: str, platform_id: str) -> bool:

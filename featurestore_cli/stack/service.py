@@ -5,6 +5,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -82,7 +83,9 @@ def join_address(host: str, port: int) -> str:
 def port_of(address: str) -> int:
     """The port of an address or URL, or the usual one of its scheme; 0 when there is none."""
     parts = urlsplit(address if "://" in address else f"//{address}")
-    return parts.port or {"https": 443, "http": 80, "redis": 6379, "rediss": 6379}.get(parts.scheme, 0)
+    with suppress(ValueError):  # no number
+        return parts.port or {"https": 443, "http": 80, "redis": 6379, "rediss": 6379}.get(parts.scheme, 0)
+    return 0
 
 
 def write_private(path: Path, text: str) -> None:

@@ -3,6 +3,7 @@
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +58,42 @@ def test_a_setting_with_a_mistake_is_named(capsys: pytest.CaptureFixture[str], m
     monkeypatch.setenv("FEATURESTORE_KAFKA_BROKER", "x")
     assert main(["features", "list"]) == 1
     assert "did you mean FEATURESTORE_KAFKA_BROKERS?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["get", "user", "--limit", "0"], ["logs", "-n", "-5"], ["down", "--timeout", "nan"]])
+def test_a_number_with_a_mistake_is_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert f"argument {words[-2]}" in capsys.readouterr().err.replace("-n/--lines", "-n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["init", "{file}"], "{file}: Not a directory"),
+        (["backup", "{file}"], "{file}: File exists"),
+        (["backup", "{file}", "--verify"], "{file} holds no whole backup"),
+        (["logs", "nothing"], "no process 'nothing' has written anything"),
+        (["dead-letters", "list", "--source", "profile"], "did you mean 'profiles'?"),
+        (["dead-letters", "replay", "--source", "profile"], "did you mean 'profiles'?"),
+        (["training-set", "reproduce", "{file}"], "{file}: this is not the receipt of a training set"),
+        (["apply"], "no Dagster runs here: `featurestore up`"),
+        (["sql", "SELECT 1"], "FEATURESTORE_REDIS_URL"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FEATURESTORE_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("FEATURESTORE_REDIS_URL", "127.0.0.1:6379")
+    file = tmp_path / "file"
+    file.write_text("of something else")
+    assert main([word.format(file=file) for word in words]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert message.format(file=file) in line

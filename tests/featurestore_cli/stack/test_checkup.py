@@ -71,9 +71,12 @@ def test_a_missing_program_is_named_with_the_command_that_installs_it(
     assert "Java" not in found(with_kafka)
 
 
-def test_a_service_that_was_set_and_does_not_answer(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "address", ["redis://:secret@127.0.0.1:{}/0", "redis+cluster://:secret@127.0.0.1:{}", "secret"]
+)
+def test_a_service_that_was_set_and_does_not_answer(tmp_path: Path, address: str) -> None:
     nobody = Ports().take()
-    text = found(patient(tmp_path, FEATURESTORE_REDIS_URL=f"redis://:secret@127.0.0.1:{nobody}/0"))
+    text = found(patient(tmp_path, FEATURESTORE_REDIS_URL=address.format(nobody)))
     assert "FEATURESTORE_REDIS_URL: it does not answer" in text
     assert "secret" not in text
 

@@ -43,6 +43,9 @@ def test_what_up_cannot_serve_is_refused(tmp_path: Path) -> None:
     (tmp_path / "workspace.yaml").write_text("load_from: [{grpc_server: {host: elsewhere, port: 4000}}]")
     with pytest.raises(TerminalError, match="cannot start a grpc_server"):
         plan_dagster(tmp_path, tmp_path, previous_port=0, ports=Ports())
+    (tmp_path / "workspace.yaml").write_text("load_from: [")
+    with pytest.raises(TerminalError, match="is not YAML"):
+        plan_dagster(tmp_path, tmp_path, previous_port=0, ports=Ports())
 
 
 def test_a_path_too_long_for_a_socket_gets_a_port(tmp_path: Path) -> None:
