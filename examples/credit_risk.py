@@ -94,4 +94,10 @@ def post(path: str, body: object) -> dict:
 
 
 if __name__ == "__main__":
-    {"train": train, "compare": compare}[sys.argv[1]]()
+    match sys.argv[1:]:
+        case ["train"]:
+            train()
+        case ["compare"]:
+            compare()
+        case _:
+            sys.exit(__doc__)

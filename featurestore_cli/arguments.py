@@ -1,12 +1,16 @@
-"""What options take, checked while they are read: a mistake is said with the usage."""
+"""Options of several commands, and what they take: a mistake is said with the usage."""
 
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
+
+
+def add_json(parser: ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="for programs")
 
 
 def whole_number(text: str) -> int:
-    """From 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    """From 0."""
+    if not text.isdecimal():
+        raise ArgumentTypeError(f"{text!r} is not a whole number")
     return int(text)
 
 

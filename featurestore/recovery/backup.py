@@ -61,8 +61,8 @@ def back_up(landing: Storage, lake: Path, directory: Path, now: datetime, *, pro
         *_copy_all(DiskStorage(lake), target, LAKE, known, progress),
     ]
     listed = {one.path for one in files}
-    kept = [path for name in (LANDING, LAKE) for path in (directory / name).rglob("*") if path.is_file()]
-    for path in kept:
+    there = [path for name in (LANDING, LAKE) for path in (directory / name).rglob("*") if path.is_file()]
+    for path in there:
         if path.relative_to(directory).as_posix() not in listed:
             path.unlink()
     backup = Backup(made_at=now, files=tuple(files))

@@ -1,6 +1,5 @@
 """Source rows → feature rows: pure, the same for live runs, backfills and tests."""
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from featurestore.errors import TerminalError
 from featurestore.landing.batch import TIMESTAMP, Batch, landed_schema, to_micros
 from featurestore.order import HEAD, tie
 from featurestore.transform.render import KEPT, MISSING_KEY, check_name, checks_sql, features_sql
+from featurestore.transform.scratch import run_sql
 
 QUARANTINE = pa.schema(
     [
@@ -23,8 +23,6 @@ QUARANTINE = pa.schema(
         pa.field("row", pa.string(), nullable=False),  # JSON
     ]
 )
-
-_local = threading.local()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,26 +136,10 @@ def _quarantined(
 
 
 def _run(view: FeatureView, sql: str, rows: pa.Table) -> pa.Table:
-    connection = _connection()
-    connection.register("rows", rows)
     try:
-        return connection.sql(sql).to_arrow_table()
+        return run_sql(sql, name="rows", table=rows)
     except duckdb.Error as error:
         raise TerminalError(f"view {view.name!r}: {error}") from error
-    finally:
-        connection.unregister("rows")
-
-
-def _connection() -> duckdb.DuckDBPyConnection:
-    """An empty DuckDB of this thread's own; expressions can reach nothing but the rows."""
-    if not hasattr(_local, "connection"):
-        config: dict[str, str | bool | int | float | list[str]] = {
-            "python_enable_replacements": False,
-            "enable_external_access": False,
-            "lock_configuration": True,
-        }
-        _local.connection = duckdb.connect(":memory:", config=config)
-    return _local.connection
 
 
 def _mask(checks: pa.Table, name: str) -> np.ndarray:

@@ -10,6 +10,7 @@ from featurestore.errors import TerminalError
 from featurestore.landing.pending import Pending, Trouble, find_pending
 from featurestore.landing.zone import utc_now
 from featurestore.settings import Settings
+from featurestore_cli.arguments import add_json
 from featurestore_cli.output import age, complain, emit, records, say
 from featurestore_dagster.parking import release, sensor_cursor
 from featurestore_dagster.services import connect
@@ -20,7 +21,7 @@ _COLUMNS = ("batch", "rows", "landed", "waits for", "state")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="list|release")
     listing = verbs.add_parser("list", help="what waits, since when and why; parked batches first")
-    listing.add_argument("--json", action="store_true")
+    add_json(listing)
     releasing = verbs.add_parser("release", help="have parked batches tried again")
     releasing.add_argument("batch", nargs="*", help="ids as `batches list` names them")
     releasing.add_argument("--all", action="store_true", help="every parked batch")

@@ -9,6 +9,7 @@ from featurestore.landing.batch import Batch
 from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone
 from featurestore.settings import Settings
+from featurestore_cli.arguments import add_json
 from featurestore_cli.output import complain, count, emit, records, say
 from ingest.replay import replay
 
@@ -18,15 +19,15 @@ _SHOWN_BYTES = 120
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="list|show|replay")
     listing = verbs.add_parser("list", help="how many, by source and reason")
-    listing.add_argument("--source")
-    listing.add_argument("--json", action="store_true")
+    listing.add_argument("--source", help="of this source alone")
+    add_json(listing)
     showing = verbs.add_parser("show", help="the dead letters of a batch or upload")
     showing.add_argument("batch", help="a batch's id, or an upload's id")
-    showing.add_argument("--json", action="store_true")
+    add_json(showing)
     replaying = verbs.add_parser("replay", help="after a fix: land those that can be landed now, each once")
     replaying.add_argument("batch", nargs="?", help="a batch's id, or an upload's id; without it, all of them")
-    replaying.add_argument("--source")
-    replaying.add_argument("--json", action="store_true")
+    replaying.add_argument("--source", help="of this source alone")
+    add_json(replaying)
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:

@@ -5,13 +5,14 @@ import os
 from dataclasses import asdict
 
 from featurestore.settings import Settings
+from featurestore_cli.arguments import add_json
 from featurestore_cli.output import emit, say
 from featurestore_cli.stack.checkup import Patient, examine
 from featurestore_cli.stack.state import Home
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="for programs")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:

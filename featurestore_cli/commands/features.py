@@ -6,16 +6,17 @@ from featurestore.definitions.feature import Aggregation, Feature, FeatureOf
 from featurestore.definitions.project import Project, load_project
 from featurestore.definitions.view import DerivedView, View
 from featurestore.settings import Settings
+from featurestore_cli.arguments import add_json
 from featurestore_cli.output import emit, records, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="list|show")
     listing = verbs.add_parser("list", help="every feature")
-    listing.add_argument("--json", action="store_true")
+    add_json(listing)
     showing = verbs.add_parser("show", help="one feature or view")
     showing.add_argument("name")
-    showing.add_argument("--json", action="store_true")
+    add_json(showing)
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:

@@ -11,7 +11,7 @@ from featurestore.errors import TerminalError
 from featurestore.offline.newest import recent_entity_ids
 from featurestore.settings import Settings
 from featurestore.store import Keys, OnlineRow, Store, connect
-from featurestore_cli.arguments import whole_number
+from featurestore_cli.arguments import add_json, whole_number
 from featurestore_cli.output import age, complain, emit, say, table, text
 
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=whole_number, default=10, metavar="N", help="how many recent ids (default: %(default)s)"
     )
-    parser.add_argument("--json", action="store_true")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:

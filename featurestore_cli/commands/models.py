@@ -23,7 +23,7 @@ from featurestore.models.metadata import ModelVersion
 from featurestore.models.publish import ModelStore
 from featurestore.settings import Settings
 from featurestore.training.files import read_receipt
-from featurestore_cli.arguments import seconds
+from featurestore_cli.arguments import add_json, seconds
 from featurestore_cli.output import complain, count, emit, records, say, text
 
 POLL_S = 0.5
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for verb in (pushing, promoting, rolling, retiring):
         verb.add_argument("--by", default=_user(), help="who says so (default: you)")
     for verb in (listing, showing):
-        verb.add_argument("--json", action="store_true")
+        add_json(verb)
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:

@@ -10,11 +10,12 @@ from featurestore.planning import Plan, make_plan
 from featurestore.settings import Settings
 from featurestore.store import connect
 from featurestore.transform.binding import bind
+from featurestore_cli.arguments import add_json
 from featurestore_cli.output import amount, complain, count, emit, say, table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:

@@ -4,12 +4,13 @@ import argparse
 
 from featurestore.database.client import QueueDatabase
 from featurestore.settings import Settings
+from featurestore_cli.arguments import add_json
 from featurestore_cli.output import emit, table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("query", help="one SELECT")
-    parser.add_argument("--json", action="store_true")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:

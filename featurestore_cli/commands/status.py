@@ -6,6 +6,7 @@ from dataclasses import asdict
 from featurestore.definitions.project import load_project
 from featurestore.errors import FeatureStoreError
 from featurestore.settings import Settings
+from featurestore_cli.arguments import add_json
 from featurestore_cli.output import age, count, emit, say, table
 from featurestore_cli.stack.counts import Counts, read_counts
 from featurestore_cli.stack.state import Home, PlatformState, now
@@ -14,7 +15,7 @@ NOT_RUNNING = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="for programs")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:

@@ -17,6 +17,7 @@ from featurestore.training.diff import Difference
 from featurestore.training.files import check_writable, read_receipt, read_table, write_table, write_training_set
 from featurestore.training.receipt import Receipt
 from featurestore.training.training_set import TrainingSet
+from featurestore_cli.arguments import add_json
 from featurestore_cli.output import count, emit, say, show_progress, table, text
 
 SHOWN_CELLS = 20
@@ -32,12 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     building.add_argument("--time", default="event_timestamp", help="the column with the rows' times")
     building.add_argument("--time-zone", help="of times that have none, e.g. Europe/Berlin")
     building.add_argument("--out", type=Path, required=True, help="Parquet or CSV; the receipt goes beside it")
-    building.add_argument("--json", action="store_true")
+    add_json(building)
     for name, what in (("reproduce", "make the training set of a receipt again"), ("diff", "what it would be now")):
         verb = verbs.add_parser(name, help=what)
         verb.add_argument("receipt", type=Path)
         verb.add_argument("--spine", type=Path, help="where the spine is now, if it was moved")
-        verb.add_argument("--json", action="store_true")
+        add_json(verb)
         if name == "reproduce":
             verb.add_argument("--out", type=Path, help="write it; without, it is only compared")
 

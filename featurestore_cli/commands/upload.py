@@ -9,6 +9,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColum
 
 from featurestore.errors import TerminalError
 from featurestore.settings import Settings
+from featurestore_cli.arguments import add_json
 from featurestore_cli.output import count, emit, say
 from ingest.client import Tls, UploadReport, upload
 
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="*.parquet, *.csv, *.ndjson")
     parser.add_argument("--source", required=True, help="the upload source it belongs to")
     parser.add_argument("--id", help="the upload's name; by default the content's digest, so that it lands once")
-    parser.add_argument("--json", action="store_true")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:

@@ -9,13 +9,14 @@ from featurestore.offline.log import TargetCounts, accounting
 from featurestore.offline.versions import LoggedVersion, logged_versions
 from featurestore.settings import Settings
 from featurestore.store import Store, connect
+from featurestore_cli.arguments import add_json
 from featurestore_cli.output import emit, records, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="list|activate")
     listing = verbs.add_parser("list", help="every version of every view, and which is active")
-    listing.add_argument("--json", action="store_true")
+    add_json(listing)
     activating = verbs.add_parser("activate", help="choose what readers that name no version get; it stays")
     activating.add_argument("name", help="of the view")
     activating.add_argument("version", type=int)

@@ -60,7 +60,9 @@ def test_a_setting_with_a_mistake_is_named(capsys: pytest.CaptureFixture[str], m
     assert "did you mean FEATURESTORE_KAFKA_BROKERS?" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["get", "user", "--limit", "0"], ["logs", "-n", "-5"], ["down", "--timeout", "nan"]])
+@pytest.mark.parametrize(
+    "words", [["get", "user", "--limit", "-1"], ["logs", "-n", "-5"], ["down", "--timeout", "nan"]]
+)
 def test_a_number_with_a_mistake_is_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(words)
