@@ -166,6 +166,7 @@ def _read_files(
     params = {"commit_seq": commit_seq, **{name: _naive(value) for name, value in bounds.items()}}
     done, rows = 0, sum(one.row_count for one in chosen)
     with duckdb.connect() as connection:
+        connection.execute("SET enable_progress_bar = false")  # progress is told by `progress`
         for some in _some_rows(chosen):
             progress(f"read {wanted.target} in the lake", done, rows)
             source = read_files([one.path for one in some])
