@@ -27,7 +27,7 @@ JOB_ROWS = 200_000  # of one write job, at least one batch; bounds the memory of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """What became of the batches: rows_in = logged + filtered + quarantined, whether they were new or not."""
+    """What became of the batches: rows_in = logged + filtered + quarantined + erased, whether they were new or not."""
 
     new_batches: int = 0
     skipped_batches: int = 0  # already in the ledger
@@ -35,6 +35,7 @@ class Applied:
     logged: int = 0
     filtered: int = 0
     quarantined: int = 0
+    erased: int = 0
     written: int = 0  # entities whose online values were replaced
     stale: int = 0  # entities whose online values are newer
     tiles: int = 0  # of windows that were replaced
@@ -50,6 +51,7 @@ class Applied:
             logged=self.logged + other.logged,
             filtered=self.filtered + other.filtered,
             quarantined=self.quarantined + other.quarantined,
+            erased=self.erased + other.erased,
             written=self.written + other.written,
             stale=self.stale + other.stale,
             tiles=self.tiles + other.tiles,
@@ -120,6 +122,7 @@ def _apply_group(
         logged=sum(line.logged for line in lines),
         filtered=sum(line.filtered for line in lines),
         quarantined=sum(line.quarantined for line in lines),
+        erased=sum(line.erased for line in lines),
         written=put.written,
         stale=put.stale,
         tiles=put.tiles,
@@ -133,10 +136,11 @@ def _ledger_line(view: FeatureView, batch: Batch, rows: FeatureRows) -> LedgerLi
         batch_id=batch.batch_id,
         target=view.target,
         code_digest=view.digest,
-        rows_in=rows.rows_in,
+        rows_in=batch.rows,
         logged=rows.rows.num_rows,
         filtered=rows.filtered,
         quarantined=rows.quarantined.num_rows,
+        erased=batch.rows - rows.rows_in,
     )
 
 

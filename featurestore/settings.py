@@ -242,6 +242,11 @@ class Settings:
         return self.data_dir / "lake"
 
     @property
+    def erasures_dir(self) -> Path:
+        """Who was erased, as keyed hashes: outside the database and its backups."""
+        return self.data_dir / "erasures"
+
+    @property
     def training_sets_dir(self) -> Path:
         return self.data_dir / "training_sets"
 

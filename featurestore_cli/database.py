@@ -10,7 +10,6 @@ from featurestore.database.tables import schema_job
 from featurestore.definitions.project import Project, load_project
 from featurestore.landing.batch import landed_schema
 from featurestore.landing.disk import DiskStorage
-from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone
 from featurestore.process.daemon import Daemon, run_until_signalled
 from featurestore.process.health import Health
@@ -28,7 +27,7 @@ def main(settings: Settings) -> int:
     bound_memory(parse_bytes(settings.database.memory) + _ROOM_BYTES)
     health, registry = Health(), CollectorRegistry()
     project = load_project(settings.project)
-    zone = LandingZone(open_storage(settings))
+    zone = LandingZone.of(settings)
     service = DatabaseService(
         settings,
         schema=schema_job(project),

@@ -38,6 +38,7 @@ COMMANDS = {
     "backup": "copy everything into a directory, and verify it",
     "restore": "bring a backup back",
     "rebuild": "make the database anew from what landed",
+    "erase": "take away everything of an entity, for ever",
 }
 
 

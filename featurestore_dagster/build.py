@@ -8,6 +8,7 @@ from featurestore.definitions.project import Project
 from featurestore.settings import Settings
 from featurestore_dagster import reconcile
 from featurestore_dagster.assets.asset_sources import asset_source_assets
+from featurestore_dagster.assets.erasures import erasures_asset, erasures_schedule
 from featurestore_dagster.assets.features import feature_assets
 from featurestore_dagster.assets.lake import lake_assets, lake_schedule
 from featurestore_dagster.assets.landing import landing_assets, landing_schedule
@@ -48,6 +49,7 @@ def build_definitions(project: Project, settings: Settings, *, notify: Notify | 
             *feature_assets(project, keys),  # features/…  the log, online/… in the same step; derived views as nodes
             *landing_assets(project, keys),  # landing/…   landed files: compacted, removed when they are too old
             *lake_assets(project, keys),  # lake/…      closed days of the log, in Parquet files
+            erasures_asset(project, settings.redis, keys),  # erasures    entities that were erased: finished, settled
             *model_assets(project, keys),  # models/…    metadata → DuckDB, production artifacts → Redis
             online_rebuild(project, keys),
         ],
@@ -68,6 +70,7 @@ def build_definitions(project: Project, settings: Settings, *, notify: Notify | 
         schedules=[
             landing_schedule(project, keys),
             lake_schedule(project, keys),
+            erasures_schedule(keys),
             purge,
             reconcile.schedule(project, services, settings.dagster, keys),
         ],

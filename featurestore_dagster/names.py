@@ -35,6 +35,9 @@ class Keys:
     def lake(self, view: str) -> dg.AssetKey:
         return self._key("lake", view)
 
+    def erasures(self) -> dg.AssetKey:
+        return self._key("erasures")
+
     def online(self, view: str) -> dg.AssetKey:
         return self._key("online", view)
 

@@ -11,7 +11,6 @@ import dagster as dg
 
 from featurestore.database.client import Database, QueueDatabase
 from featurestore.errors import SettingsError
-from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone
 from featurestore.models.history import Scan
 from featurestore.models.metadata import Artifact
@@ -73,7 +72,7 @@ def landing_zone(settings: Settings) -> LandingZone:
     """One per process, so that the footer of a landed file is read once."""
     home = settings.data_dir.absolute()
     key = (home, settings.azure, settings.namespace)
-    return _zones.get(key) or _zones.setdefault(key, LandingZone(open_storage(replace(settings, data_dir=home))))
+    return _zones.get(key) or _zones.setdefault(key, LandingZone.of(replace(settings, data_dir=home)))
 
 
 def open_database(settings: Settings) -> QueueDatabase:

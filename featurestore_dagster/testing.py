@@ -25,6 +25,7 @@ from dagster_duckdb import DuckDBResource
 from featurestore.database.embedded import EmbeddedDatabase
 from featurestore.definitions.source import Source
 from featurestore.landing.batch import Batch, landed_schema
+from featurestore.landing.erasures import Erasures
 from featurestore.landing.publish import Published
 from featurestore.landing.zone import LandingZone, kafka_chain
 from featurestore.offline.lake import Lake
@@ -50,7 +51,7 @@ def memory_resources(directory: Path | None = None) -> Resources:
 
     return {
         "batches": BatchSelection(),
-        "landing": LandingZone(root / "landing"),
+        "landing": LandingZone(root / "landing", Erasures(root / "erasures")),
         "database": database,
         "lake": Lake(_lake_of(duckdb.database)),
         "online": MemoryOnlineStore(),

@@ -10,10 +10,13 @@ import duckdb
 import msgspec
 
 from featurestore.database.checks import other_code
+from featurestore.database.erasing import ErasedRows
 from featurestore.database.jobs import (
     ActivateJob,
+    AppendJob,
     CatalogueJob,
     DropJob,
+    EraseJob,
     FeatureColumn,
     LakeFile,
     MoveJob,
@@ -58,12 +61,14 @@ class Catalogue:
         """Raises CorruptFileError when a file of the lake is gone."""
         self._connection = connection
         self._lake = LakeFiles(connection, lake_dir)
+        self._erased = ErasedRows(connection)
         self._versions = self._read()
         with transaction(connection):  # the lake may lie elsewhere than last time
             self._lake.check()
             for version in self._versions.values():
                 if not version.dropped:
                     self._create_log(version.table)
+            self._create_features(self._versions)
 
     def target(self, name: str) -> Target:
         """Raises JobRefusedError when nothing of that name is registered."""
@@ -91,8 +96,7 @@ class Catalogue:
                 case DropJob():
                     self._drop(job, now)
             versions = self._read()
-            active = [version.table for version in versions.values() if version.active]
-            self._connection.execute(create_features_view(active))
+            self._create_features(versions)
         self._versions = versions
 
     def _register(self, job: SchemaJob, now: datetime) -> None:
@@ -148,6 +152,19 @@ class Catalogue:
             self._lake.move(job, table, now)
             self._create_log(table)
 
+    def erase(self, job: EraseJob) -> None:
+        """Take away what was made of an entity's rows, in one transaction."""
+        tables = [one.table for one in self._versions.values() if not one.dropped and one.table.source in job.sources]
+        with transaction(self._connection):
+            self._erased.erase(job, tables)
+            for table in tables:
+                self._create_log(table)
+        self._erased.committed()
+
+    def without_erased(self, job: AppendJob) -> AppendJob:
+        """A checked job without the rows that were erased."""
+        return self._erased.without(job)
+
     def check_lake(self) -> None:
         """Raises TerminalError where the lake's own database was lost."""
         self._lake.check_known()
@@ -163,7 +180,12 @@ class Catalogue:
         self._versions = self._read()
 
     def _create_log(self, table: ViewTable) -> None:
-        self._connection.execute(create_log_view(table, self._lake.paths(table.target)))
+        paths, hides = self._lake.paths(table.target), self._lake.hides(table.target)
+        self._connection.execute(create_log_view(table, paths, hides=hides))
+
+    def _create_features(self, versions: Mapping[str, "_Version"]) -> None:
+        active = [version.table for version in versions.values() if version.active]
+        self._connection.execute(create_features_view(active))
 
     def _version(self, target: str) -> "_Version":
         version = self._versions.get(target)

@@ -91,11 +91,11 @@ def _same_kind(found: pa.DataType, dtype: str) -> bool:
 def _check_counts(job: AppendJob, rows: pa.Table, quarantined: pa.Table) -> None:
     logged, held = _per_line(rows, len(job.lines)), _per_line(quarantined, len(job.lines))
     for line, in_rows, in_quarantine in zip(job.lines, logged, held, strict=True):
-        counts = (line.rows_in, line.logged, line.filtered, line.quarantined)
-        if min(counts) < 0 or line.rows_in != line.logged + line.filtered + line.quarantined:
+        counts = (line.rows_in, line.logged, line.filtered, line.quarantined, line.erased)
+        if min(counts) < 0 or line.rows_in != sum(counts[1:]):
             raise JobRefusedError(
                 f"{line.target}, batch {line.batch_id}: rows in ({line.rows_in}) is not logged ({line.logged}) "
-                f"+ filtered ({line.filtered}) + quarantined ({line.quarantined})"
+                f"+ filtered ({line.filtered}) + quarantined ({line.quarantined}) + erased ({line.erased})"
             )
         if (in_rows, in_quarantine) != (line.logged, line.quarantined):
             raise JobRefusedError(

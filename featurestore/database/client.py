@@ -11,7 +11,16 @@ from typing import Any, Protocol, TypeVar, cast
 import pyarrow as pa
 
 from featurestore.database.job_files import JobFiles
-from featurestore.database.jobs import AppendJob, AppendReply, CatalogueJob, Job, JobReply, MoveJob
+from featurestore.database.jobs import (
+    AppendJob,
+    AppendReply,
+    CatalogueJob,
+    EraseJob,
+    Job,
+    JobReply,
+    MoveJob,
+    VacuumJob,
+)
 from featurestore.database.queues import WAITING_READS, Queues, connect, redis_errors
 from featurestore.database.reads import ReadRequest, Value, params_to_wire, table_of
 from featurestore.database.rows import build
@@ -23,6 +32,7 @@ from featurestore.settings import Settings
 Row = TypeVar("Row")
 
 INLINE_BYTES = 256 * 2**20  # of one job on the stream
+VACUUM_S = 600.0
 _POLL_S = 0.05
 _RETRY_S = 0.5
 
@@ -53,6 +63,24 @@ class Database(Protocol):
 
         Raises:
             JobRefusedError: the files do not hold exactly these rows.
+            TransientError: as for `append`.
+        """
+        ...
+
+    def erase(self, job: EraseJob) -> None:
+        """Take away what was made of an entity's rows; no reader sees it any more.
+
+        Raises:
+            JobRefusedError: DuckDB failed the job.
+            TransientError: as for `append`.
+        """
+        ...
+
+    def vacuum(self) -> None:
+        """Write the database's file anew, without the bytes of what was deleted.
+
+        Raises:
+            JobRefusedError: it cannot be written, because the disk is full, say; everything is as before.
             TransientError: as for `append`.
         """
         ...
@@ -122,6 +150,14 @@ class QueueDatabase:
         """As `Database.move`."""
         self._send(job).appended()
 
+    def erase(self, job: EraseJob) -> None:
+        """As `Database.erase`."""
+        self._send(job).appended()
+
+    def vacuum(self) -> None:
+        """As `Database.vacuum`; it may take minutes."""
+        self._send(VacuumJob("vacuum"), timeout_s=max(VACUUM_S, self._timeout_s)).appended()
+
     def query(self, sql: str | Query, params: Mapping[str, Value] | None = None, *, into: type[Row]) -> list[Row]:
         """As `Database.query`."""
         return build(self.query_arrow(sql, params), into)
@@ -144,15 +180,16 @@ class QueueDatabase:
         self._closed.set()
         self._client.close()
 
-    def _send(self, job: Job) -> JobReply:
+    def _send(self, job: Job, *, timeout_s: float | None = None) -> JobReply:
         """Again while the service says that it is not the job's fault, and there is time."""
-        until = monotonic() + self._timeout_s
+        timeout_s = timeout_s or self._timeout_s
+        until = monotonic() + timeout_s
         while True:
-            reply = self._send_once(job, until)
+            reply = self._send_once(job, until, timeout_s)
             if not reply.retry or monotonic() + _RETRY_S > until or self._closed.wait(_RETRY_S):
                 return reply
 
-    def _send_once(self, job: Job, until: float) -> JobReply:
+    def _send_once(self, job: Job, until: float, timeout_s: float) -> JobReply:
         with redis_errors(self._client):
             if self._waiting >= self._queue_jobs:
                 self._wait_for_room(until)
@@ -166,7 +203,7 @@ class QueueDatabase:
             _, self._waiting = pipe.execute()
             reply = self._wait(fields[REPLY], max(0.001, until - monotonic()))
             if reply is None:
-                raise DatabaseBusyError(self._timeout_s, self._client.xlen(self._queues.write))
+                raise DatabaseBusyError(timeout_s, self._client.xlen(self._queues.write))
         return JobReply.from_json(reply)
 
     def _wait_for_room(self, until: float) -> None:

@@ -11,9 +11,10 @@ import pyarrow as pa
 
 from featurestore.database.connection import MEMORY, open_database, prepare
 from featurestore.database.guard import Caps, Guard, reading
-from featurestore.database.jobs import AppendJob, AppendReply, CatalogueJob, LakeFile, MoveJob, ViewTable
+from featurestore.database.jobs import AppendJob, AppendReply, CatalogueJob, EraseJob, LakeFile, MoveJob, ViewTable
 from featurestore.database.reads import Value
 from featurestore.database.rows import build
+from featurestore.database.vacuum import vacuum
 from featurestore.database.writer import Writer
 from featurestore.definitions.query import Query
 
@@ -31,16 +32,20 @@ class EmbeddedDatabase:
     def __init__(
         self, opened: str | Path | duckdb.DuckDBPyConnection = MEMORY, *, lake_dir: Path | None = None
     ) -> None:
-        allowed = [lake_dir] if lake_dir else []
-        if isinstance(opened, str | Path):
-            self._connection = open_database(opened, allowed=allowed)
-        else:
-            self._connection = opened
-            prepare(opened, allowed)
-        self._writer = Writer(self._connection, lake_dir=lake_dir)
-        self._root = self._connection.cursor()
+        self._opened, self._lake_dir = opened, lake_dir
         self._guard = Guard(_CAPS)
         self._writing = threading.Lock()
+        self._open()
+
+    def _open(self) -> None:
+        allowed = [self._lake_dir] if self._lake_dir else []
+        if isinstance(self._opened, str | Path):
+            self._connection = open_database(self._opened, allowed=allowed)
+        else:
+            self._connection = self._opened
+            prepare(self._opened, allowed)
+        self._writer = Writer(self._connection, lake_dir=self._lake_dir)
+        self._root = self._connection.cursor()
 
     def append(self, job: AppendJob) -> AppendReply:
         """As `Database.append`."""
@@ -56,6 +61,22 @@ class EmbeddedDatabase:
         """As `Database.move`."""
         with self._writing:
             self._writer.commit([job])[0].appended()
+
+    def erase(self, job: EraseJob) -> None:
+        """As `Database.erase`."""
+        with self._writing:
+            self._writer.commit([job])[0].appended()
+
+    def vacuum(self) -> None:
+        """As `Database.vacuum`; nobody may read meanwhile. Of a connection that somebody else opened, nothing."""
+        if isinstance(self._opened, str | Path) and str(self._opened) != MEMORY:
+            with self._writing:
+                self._writer.close()
+                self.close()
+                try:
+                    vacuum(Path(self._opened))
+                finally:
+                    self._open()
 
     def adopt(self, table: ViewTable, files: Sequence[LakeFile], registered_at: datetime, *, active: bool) -> None:
         """Take over a version of a view with its files of the lake, their ledger and quarantined rows: for a rebuild.

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import ClassVar, Literal
 
 import msgspec
@@ -18,7 +18,7 @@ COLUMN_TYPES = frozenset({"VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN"})
 
 @dataclass(frozen=True, slots=True)
 class LedgerLine:
-    """What became of one batch in one target: rows_in = logged + filtered + quarantined."""
+    """What became of one batch in one target: rows_in = logged + filtered + quarantined + erased."""
 
     batch_id: str
     target: str
@@ -27,6 +27,7 @@ class LedgerLine:
     logged: int
     filtered: int
     quarantined: int
+    erased: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -156,7 +157,8 @@ class LakeFile:
 class MoveJob:
     """The rows of a log that landed on `day`, up to `commit_seq`, are in `files` now: let DuckDB forget its own.
 
-    With `replaces` it is other files of the lake whose rows these are, or that nobody is to read any more.
+    With `replaces` it is other files of the lake whose rows these are, but for those that were erased; without `files`,
+    nobody is to read them any more.
     """
 
     kind: ClassVar[str] = "move"
@@ -168,11 +170,42 @@ class MoveJob:
     replaces: tuple[str, ...] = ()
 
 
-CatalogueJob = SchemaJob | ActivateJob | DropJob
-Job = AppendJob | CatalogueJob | MoveJob
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EraseJob:
+    """Take away what was made of an entity's landed rows, in every view of the sources; readers see it no more.
 
-WITHOUT_ROWS: Mapping[str, type[CatalogueJob | MoveJob]] = {
-    cls.kind: cls for cls in (SchemaJob, ActivateJob, DropJob, MoveJob)
+    `rows` (batch_id, sequence) are those that landed files hold; what the log has of the entity beyond them is found
+    by its id.
+    """
+
+    kind: ClassVar[str] = "erase"
+    job_id: str
+    entity: str
+    key: tuple[str, ...]  # its columns in the sources
+    entity_id: str
+    sources: tuple[str, ...]
+    erased_at: datetime  # rows that landed later stay
+    rows: Mapping[str, tuple[int, ...]]  # sequences by batch
+
+    def __post_init__(self) -> None:
+        for name in self.key:
+            check_name(name, "entity key")
+
+
+@dataclass(frozen=True, slots=True)
+class VacuumJob:
+    """Write the database's file anew, so that it holds no bytes of what was deleted; everyone waits meanwhile."""
+
+    kind: ClassVar[str] = "vacuum"
+    job_id: str
+
+
+CatalogueJob = SchemaJob | ActivateJob | DropJob
+LakeJob = MoveJob | EraseJob
+Job = AppendJob | CatalogueJob | LakeJob | VacuumJob
+
+WITHOUT_ROWS: Mapping[str, type[CatalogueJob | LakeJob | VacuumJob]] = {
+    cls.kind: cls for cls in (SchemaJob, ActivateJob, DropJob, MoveJob, EraseJob, VacuumJob)
 }
 
 

@@ -8,7 +8,7 @@ import duckdb
 import msgspec
 
 from featurestore.database.jobs import LakeFile, MoveJob, ViewTable
-from featurestore.database.tables import HEAD_TYPES, quoted, read_files
+from featurestore.database.tables import HEAD_TYPES, quoted, read_files, visible
 from featurestore.errors import CorruptFileError, JobRefusedError, TerminalError
 
 _INSERT = (
@@ -88,13 +88,18 @@ class LakeFiles:
         if self._knows(job):
             return
         if job.replaces:
-            sql = "DELETE FROM lake_files WHERE target = $target AND name IN $names"
-            self._connection.execute(sql, {"target": job.target, "names": list(job.replaces)})
+            self._replace(job, table)
         else:
             self._take_out(job, table)
         for file in job.files:
             self._path(file.name)
             self._insert(job.target, file, now)
+
+    def hides(self, target: str) -> bool:
+        """Whether files of a log hold rows that were erased."""
+        sql = "SELECT count(*) FROM hidden_rows WHERE target = $target"
+        [(hidden,)] = self._connection.execute(sql, {"target": target}).fetchall()
+        return hidden > 0
 
     def adopt(self, target: str, files: Sequence[LakeFile], now: datetime) -> None:
         """Inside the caller's transaction: files of another database, with what they say of the ledger."""
@@ -107,7 +112,9 @@ class LakeFiles:
             ("quarantined", "quarantined_rows", ""),
         ):
             if kind in paths:
-                self._connection.execute(f"INSERT INTO {into} BY NAME SELECT *{more} FROM {read_files(paths[kind])}")
+                rows = read_files(paths[kind], union=True)  # earlier versions wrote fewer columns
+                self._connection.execute(f"INSERT INTO {into} BY NAME SELECT *{more} FROM {rows}")
+        self._connection.execute("UPDATE applied SET erased = 0 WHERE erased IS NULL")
 
     def _insert(self, target: str, file: LakeFile, now: datetime) -> None:
         values = {name: getattr(file, name) for name in file.__dataclass_fields__}
@@ -120,15 +127,42 @@ class LakeFiles:
         if not paths:
             raise JobRefusedError(f"a move of {job.target} without a file of rows")
         moved = {"day": job.day, "commit_seq": job.commit_seq}
-        columns = ", ".join([*HEAD_TYPES, "commit_seq", *(f'"{name}"' for name, _ in table.columns)])
+        columns = ", ".join(_columns(table))
         hot = landed_on(table.hot_relation)
-        in_files = self._connection.execute(_COUNTED.format(columns=columns, rows=read_files(paths))).fetchall()
+        in_files = self._counted(columns, paths)
         in_table = self._connection.execute(_COUNTED.format(columns=columns, rows=hot), moved).fetchall()
         if in_files != in_table:
             raise JobRefusedError(
                 f"{job.target}, {job.day}: the files hold {in_files[0][0]} rows, the log {in_table[0][0]}, or others"
             )
         self._connection.execute(f"DELETE FROM {hot}", moved)
+
+    def _replace(self, job: MoveJob, table: ViewTable) -> None:
+        """Take files off the list; what takes their place must hold all of their rows that were not erased."""
+        which = {"target": job.target, "names": list(job.replaces)}
+        sql = "SELECT kind, path FROM lake WHERE target = $target AND name IN $names"
+        found = self._connection.execute(sql, which).fetchall()
+        old = [path for kind, path in found if kind == "rows"]
+        if job.files:
+            if len(found) != len(set(job.replaces)):
+                raise JobRefusedError(f"{job.target}: not all of {', '.join(job.replaces)} are in the lake")
+            new = [str(self._path(file.name)) for file in job.files if file.kind == "rows"]
+            columns = ", ".join(_columns(table))
+            if self._counted(columns, new) != self._counted(columns, old, visible_of=job.target):
+                raise JobRefusedError(f"{job.target}: the files do not hold the rows of those that they replace")
+        if old and self.hides(job.target):
+            self._connection.execute(
+                f"DELETE FROM hidden_rows AS hidden USING {read_files(old)} AS gone WHERE hidden.target = $target "
+                "AND hidden.commit_seq = gone.commit_seq AND hidden.sequence = gone.sequence",
+                {"target": job.target},
+            )
+        self._connection.execute("DELETE FROM lake_files WHERE target = $target AND name IN $names", which)
+
+    def _counted(self, columns: str, paths: Sequence[str], visible_of: str = "") -> list[tuple[int, int]]:
+        if not paths:
+            return [(0, 0)]
+        rows = visible(read_files(paths), visible_of) if visible_of else read_files(paths)
+        return self._connection.execute(_COUNTED.format(columns=columns, rows=rows)).fetchall()
 
     def _knows(self, job: MoveJob) -> bool:
         """Whether the move was done before, and only its reply was lost."""
@@ -145,3 +179,7 @@ class LakeFiles:
         if not path.is_file() or not path.resolve().is_relative_to(self._root.resolve()):
             raise JobRefusedError(f"the lake has no file {name}")
         return path
+
+
+def _columns(table: ViewTable) -> list[str]:
+    return [*HEAD_TYPES, "commit_seq", *(f'"{name}"' for name, _ in table.columns)]

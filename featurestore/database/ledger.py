@@ -13,7 +13,7 @@ from featurestore.entity_id import hash64
 Pair = tuple[str, str]  # (batch_id, target)
 
 _COLUMNS = (
-    *("batch_id", "target", "commit_seq", "rows_in", "logged", "filtered", "quarantined"),
+    *("batch_id", "target", "commit_seq", "rows_in", "logged", "filtered", "quarantined", "erased"),
     *("applied_at", "batch_hash"),
 )
 _KNOWN = """
@@ -61,6 +61,7 @@ class AppliedBatches:
                 one.logged,
                 one.filtered,
                 one.quarantined,
+                one.erased,
                 now,
                 hash64(one.batch_id),
             )
@@ -70,6 +71,10 @@ class AppliedBatches:
         self._appender.clear()  # what a transaction left that failed
         self._appender.append_rows(rows)
         self._appender.flush()
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        del self._appender
 
     def _is_known(self, number: int) -> bool:
         if number in self._recent:

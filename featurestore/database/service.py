@@ -15,11 +15,12 @@ from featurestore.database.connection import open_database
 from featurestore.database.feature_jobs import FeatureJob
 from featurestore.database.intake import Delivery, Intake, refusal
 from featurestore.database.job_files import JobFiles
-from featurestore.database.jobs import AppendJob, Job, JobReply, SchemaJob
+from featurestore.database.jobs import AppendJob, Job, JobReply, SchemaJob, VacuumJob
 from featurestore.database.metrics import DatabaseMetrics
 from featurestore.database.queues import Queues, connect, redis_errors
 from featurestore.database.raw import RawRelations, RawSource
 from featurestore.database.readers import Readers
+from featurestore.database.vacuum import vacuum
 from featurestore.database.writer import Writer
 from featurestore.definitions.registered import write_registered
 from featurestore.errors import JobRefusedError, TransientError
@@ -98,6 +99,8 @@ class DatabaseService:
         self._health.ready(self._refused)
 
     def step(self) -> bool:
+        if self._connection is None:
+            self.start()
         if self._readers:
             self._readers.check()
         try:
@@ -145,16 +148,41 @@ class DatabaseService:
         began = monotonic()
         landed = self._landing.map(self._land, [one.job for one in deliveries if isinstance(one.job, FeatureJob)])
         done = iter(self._writer.commit([one.job for one in deliveries if isinstance(one.job, Job)]))
+        vacuumed = self._vacuum() if any(isinstance(one.job, VacuumJob) for one in deliveries) else ""
         replies = [
             refusal(one) if one.job is None else next(landed if isinstance(one.job, FeatureJob) else done)
             for one in deliveries
         ]
+        if vacuumed:
+            replies = [
+                JobReply(reply.job_id, error=vacuumed) if isinstance(one.job, VacuumJob) else reply
+                for one, reply in zip(deliveries, replies, strict=True)
+            ]
         if any(isinstance(one.job, Job) and not isinstance(one.job, AppendJob) for one in deliveries):
             write_registered(self._settings.registered_file, self._writer.registered())
         self._metrics.queue_depth.set(self._intake.settle(deliveries, replies))
         self._metrics.group_jobs.observe(len(deliveries))
         for one, reply in zip(deliveries, replies, strict=True):
             self._count(one.job, reply, monotonic() - began)
+
+    def _vacuum(self) -> str:
+        """Write the file anew, while queries wait on their list; return why it was not done."""
+        began = monotonic()
+        if self._readers:
+            self._readers.stop()
+        if self._connection is not None:
+            self._writer.close()
+            self._connection.close()
+        self._readers = self._connection = None
+        try:
+            vacuum(self._settings.database_file, memory=self._settings.database.memory)
+        except TransientError as error:
+            log.warning("%s", error)
+            return str(error)
+        finally:
+            self.start()
+        log.info("%s was written anew in %.1f s", self._settings.database_file, monotonic() - began)
+        return ""
 
     def _land(self, job: FeatureJob) -> JobReply:
         try:

@@ -108,8 +108,8 @@ def create_hot_table(table: ViewTable) -> str:
     return f"CREATE TABLE {table.hot_relation} ({', '.join(columns)})"
 
 
-def create_log_view(table: ViewTable, paths: Sequence[str]) -> str:
-    """DDL of the log: the hot rows and those of the lake's files.
+def create_log_view(table: ViewTable, paths: Sequence[str], *, hides: bool = False) -> str:
+    """DDL of the log: the hot rows and those of the lake's files, but for `hidden_rows`, where it `hides` some.
 
     The files are listed, never found by a pattern: a pattern counts rows twice between the moment a file is there and
     the moment its rows leave the table.
@@ -117,14 +117,21 @@ def create_log_view(table: ViewTable, paths: Sequence[str]) -> str:
     columns = ", ".join([*HEAD, "commit_seq", *(f'"{name}"' for name, _ in table.columns)])
     select = f"SELECT {columns} FROM {table.hot_relation}"
     if paths:
-        select += f" UNION ALL SELECT {columns} FROM {read_files(paths)}"
+        files = visible(read_files(paths), table.target) if hides else read_files(paths)
+        select += f" UNION ALL SELECT {columns} FROM {files}"
     return f"CREATE OR REPLACE VIEW {table.relation} AS {select}"
 
 
-def read_files(paths: Sequence[str]) -> str:
-    """The rows of Parquet files, as a table function."""
+def read_files(paths: Sequence[str], *, union: bool = False) -> str:
+    """The rows of Parquet files, as a table function; `union`: of files that may have different columns."""
     listed = ", ".join(quoted(path) for path in paths)
-    return f"read_parquet([{listed}], hive_partitioning = false)"
+    return f"read_parquet([{listed}], hive_partitioning = false{', union_by_name = true' if union else ''})"
+
+
+def visible(files: str, target: str) -> str:
+    """The rows of a log's files of the lake that were not erased."""
+    hidden = f"SELECT commit_seq, sequence FROM hidden_rows WHERE target = {quoted(target)}"
+    return f"(SELECT * FROM {files} ANTI JOIN ({hidden}) USING (commit_seq, sequence))"
 
 
 def quoted(text: str) -> str:

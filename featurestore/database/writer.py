@@ -15,7 +15,19 @@ import pyarrow.compute as pc
 
 from featurestore.database.catalogue import Catalogue, transaction
 from featurestore.database.checks import LINE, checked
-from featurestore.database.jobs import AppendJob, CatalogueJob, Job, JobReply, LakeFile, LedgerLine, MoveJob, ViewTable
+from featurestore.database.jobs import (
+    AppendJob,
+    CatalogueJob,
+    EraseJob,
+    Job,
+    JobReply,
+    LakeFile,
+    LakeJob,
+    LedgerLine,
+    MoveJob,
+    VacuumJob,
+    ViewTable,
+)
 from featurestore.database.ledger import AppliedBatches, Pair
 from featurestore.database.tables import QUARANTINE, QUARANTINED_BY, Target
 from featurestore.errors import JobRefusedError, NoSpaceError, TransientError
@@ -63,8 +75,10 @@ class Writer:
         for kind, group in groupby(jobs, key=type):
             if kind is AppendJob:
                 replies += self._append(cast("list[AppendJob]", list(group)))
+            elif kind is VacuumJob:  # for whoever has the file to do
+                replies += [JobReply(job.job_id) for job in group]
             else:
-                replies += [self._change(cast("CatalogueJob | MoveJob", job)) for job in group]
+                replies += [self._change(cast("CatalogueJob | LakeJob", job)) for job in group]
         return replies
 
     def registered(self) -> Mapping[str, str]:
@@ -81,19 +95,26 @@ class Writer:
         self._applied.read_hashes()
         self._last_seq = self._newest_seq()
 
+    def close(self) -> None:
+        """Let go of the connection, which is not closed for as long as somebody holds it."""
+        self._applied.close()
+
     def _newest_seq(self) -> int:
         [(last,)] = self._connection.execute(_LAST_SEQ).fetchall()
         return last
 
-    def _change(self, job: CatalogueJob | MoveJob) -> JobReply:
+    def _change(self, job: CatalogueJob | LakeJob) -> JobReply:
         now = self._now()
         commit_seq = self._next_seq(now)
         try:
             with _our_fault():
-                if isinstance(job, MoveJob):
-                    self._catalogue.move(job, now)
-                else:
-                    self._catalogue.change(job, commit_seq, now)
+                match job:
+                    case MoveJob():
+                        self._catalogue.move(job, now)
+                    case EraseJob():
+                        self._catalogue.erase(job)
+                    case _:
+                        self._catalogue.change(job, commit_seq, now)
         except (JobRefusedError, duckdb.Error) as error:
             _raise_if_fatal(error)
             log.warning("%s job %s refused: %s", job.kind, job.job_id, error)
@@ -132,7 +153,7 @@ class Writer:
         """Check a job and put what is new of it into the group."""
         try:
             target = self._catalogue.target(job.target)
-            job = checked(job, target)
+            job = self._catalogue.without_erased(checked(job, target))
         except JobRefusedError as error:
             log.warning("job %s for %s refused: %s", job.job_id, job.target, error)
             return JobReply(job.job_id, error=str(error))

@@ -40,7 +40,10 @@ def from_micros(micros: int) -> datetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """One landed file. `batch_id` is its path below the landing root, for ever."""
+    """One landed file, as it landed: of its rows, some may have been erased since.
+
+    `batch_id` is its path below the landing root, for ever; `digest` is that of the file that landed.
+    """
 
     batch_id: str
     source: str
@@ -99,13 +102,13 @@ class Batch:
             "dead_rows",
             "absent_rows",
             "schema_version",
-            "digest",
             "dead_letters",
             "origin",
         )
         return cls(
             batch_id=batch_id,
             created_at=from_micros(metadata["created_at"]),
+            digest=metadata["replaces"],
             bytes=size_bytes,
             **times,
             **{name: metadata[name] for name in plain},

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, BinaryIO, cast
 
+from azure.core import MatchConditions
 from azure.storage.blob import BlobClient, BlobPrefix
 
 from featurestore.blob_container import BlobContainer, BlobMissingError
@@ -70,6 +71,11 @@ class BlobStorage:
         except BlobMissingError:
             return None
 
+    def replace(self, file: BinaryIO, path: str) -> None:
+        file.seek(0)
+        with self._container.explained(path):
+            self._container.client.upload_blob(path, file, overwrite=True)
+
     def remove(self, path: str) -> None:
         try:
             with self._container.explained(path):
@@ -86,12 +92,13 @@ class BlobStorage:
 
 
 class _BlobFile(io.RawIOBase):
-    """A blob that is downloaded in the ranges that are read."""
+    """A blob that is downloaded in the ranges that are read; a TransientError once it was replaced."""
 
     def __init__(self, container: BlobContainer, blob: BlobClient) -> None:
         self._container, self._blob, self._place = container, blob, 0
         with container.explained(blob.blob_name):
-            self._size = blob.get_blob_properties().size
+            found = blob.get_blob_properties()
+            self._size, self._etag = found.size, found.etag
 
     def readable(self) -> bool:
         return True
@@ -119,6 +126,8 @@ class _BlobFile(io.RawIOBase):
         if length <= 0:
             return b""
         with self._container.explained(self._blob.blob_name):
-            data = self._blob.download_blob(offset=self._place, length=length).readall()
+            data = self._blob.download_blob(
+                offset=self._place, length=length, etag=self._etag, match_condition=MatchConditions.IfNotModified
+            ).readall()
         self._place += len(data)
         return data

@@ -1,10 +1,17 @@
 """Records that could not be landed: kept whole, with the reason, beside the batch that they came with."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import permutations
+from typing import BinaryIO
 
+import msgspec
 import pyarrow as pa
 
+from featurestore.entity_id import entity_id
+from featurestore.errors import TerminalError
 from featurestore.landing import parquet
 from featurestore.landing.storage import Storage
 
@@ -17,6 +24,9 @@ SCHEMA = pa.schema(
     ]
 )
 SUFFIX = ".dead.parquet"
+
+_WORDS = tuple(map(re.compile, (r"\w+", r"[^\s,;|\"'{}\[\]:]+", r"[^,;\n\r\t\"]+", r'"([^"]+)"')))
+_FEW_WORDS = 40  # above it, a key of several columns is not looked for in bytes that are no JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +41,26 @@ class DeadLetter:
 
 def write(storage: Storage, path: str, dead: Sequence[DeadLetter]) -> None:
     """Write a file of dead letters, durable; it counts only once a landed file or manifest names it."""
+    with storage.writing(path) as file:
+        _fill(file, dead)
+        storage.create(file, path)
+
+
+def rewrite(storage: Storage, path: str, left: Sequence[DeadLetter]) -> None:
+    """Put those that are left in the place of a file of dead letters."""
+    with storage.writing(path) as file:
+        _fill(file, left)
+        storage.replace(file, path)
+
+
+def _fill(file: BinaryIO, dead: Sequence[DeadLetter]) -> None:
     columns = {
         "sequence": [one.sequence for one in dead],
         "reason": [one.reason for one in dead],
         "raw": [one.raw for one in dead],
         "key": [one.key for one in dead],
     }
-    with storage.writing(path) as file:
-        parquet.write(file, pa.table(columns, schema=SCHEMA), {"rows": len(dead)})
-        storage.create(file, path)
+    parquet.write(file, pa.table(columns, schema=SCHEMA), {"rows": len(dead)})
 
 
 def read(storage: Storage, path: str) -> list[DeadLetter]:
@@ -50,3 +71,35 @@ def read(storage: Storage, path: str) -> list[DeadLetter]:
     """
     with storage.open(path) as file:
         return [DeadLetter(**row) for row in parquet.read(file, f"{storage.address}/{path}").to_pylist()]
+
+
+def may_name(letter: DeadLetter, key: Sequence[str]) -> Iterator[str]:
+    """The entity ids that a dead letter may be of.
+
+    A JSON object that has the columns of the key is of one entity (or, in the long form, names it); of anything else,
+    each word may be an id.
+    """
+    if letter.key is not None:
+        yield letter.key.decode(errors="replace")
+    record = _json_object(letter.raw)
+    if "entity_id" in record:
+        yield str(record["entity_id"])
+    elif all(name in record for name in key):
+        with suppress(TerminalError):
+            yield entity_id([str(record[name]) for name in key])
+    else:
+        words = _words(letter.raw.decode(errors="replace"))
+        combined = permutations(sorted(words), len(key)) if len(words) <= _FEW_WORDS else ()
+        yield from words if len(key) == 1 else map(entity_id, combined)
+
+
+def _json_object(raw: bytes) -> dict[str, object]:
+    try:
+        return msgspec.json.decode(raw, type=dict[str, object])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return {}
+
+
+def _words(text: str) -> set[str]:
+    """What stands between separators, narrow and wide, and what stands between quotes."""
+    return {word for pattern in _WORDS for word in pattern.findall(text)}

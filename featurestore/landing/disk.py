@@ -92,6 +92,13 @@ class DiskStorage:
         except FileNotFoundError:
             return None
 
+    def replace(self, file: BinaryIO, path: str) -> None:
+        file.flush()
+        os.fsync(file.fileno())
+        final = self.root / path
+        Path(file.name).replace(final)
+        fsync_directory(final.parent)
+
     def remove(self, path: str) -> None:
         (self.root / path).unlink(missing_ok=True)
 

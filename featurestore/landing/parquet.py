@@ -83,7 +83,8 @@ def _seal(file: BinaryIO, text: bytes) -> str:
 
 
 def read_metadata(file: BinaryIO, name: str) -> dict[str, Any]:
-    """What a file says of itself, from its footer alone; `name` is for messages.
+    """What a file says of itself, from its footer alone; `name` is for messages. `replaces` is the digest of the landed
+    file in whose place it stands (its own, where nothing was replaced).
 
     Raises:
         CorruptFileError: it is not a landed file, or damaged.
@@ -94,6 +95,7 @@ def read_metadata(file: BinaryIO, name: str) -> dict[str, Any]:
         metadata: dict[str, Any] = msgspec.json.decode(text)
         seal = str(metadata.pop("seal"))
         metadata["digest"] = seal[:_DIGEST]
+        metadata.setdefault("replaces", metadata["digest"])
     except (pa.ArrowException, OSError, KeyError, AttributeError, TypeError, ValueError) as error:
         raise CorruptFileError(f"{name} is not a landed file, or damaged: {error}") from error
     if seal[_DIGEST:] != _checksum(text.replace(seal.encode(), _UNSET.encode()), metadata["digest"]):
@@ -104,15 +106,18 @@ def read_metadata(file: BinaryIO, name: str) -> dict[str, Any]:
 
 
 def read(file: BinaryIO, name: str, digest: str = "") -> pa.Table:
-    """The rows of a landed file, after comparing every byte with `digest` (by default its own); `name` is for messages.
+    """The rows of a landed file, after comparing every byte with its digest; `name` is for messages.
+
+    `digest` is what the file had when it landed: another one is believed if it says that it stands in its place.
 
     Raises:
         CorruptFileError: it is not the file that was written.
     """
     data = file.read()
-    said = read_metadata(io.BytesIO(data), name)["digest"]
+    metadata = read_metadata(io.BytesIO(data), name)
+    said, known = metadata["digest"], {metadata["digest"], metadata["replaces"], ""}
     place = _place_of(data, said)
-    if said != (digest or said) or place is None or _digest_of(data, place) != said:
+    if digest not in known or place is None or _digest_of(data, place) != said:
         raise CorruptFileError(f"{name} is damaged: its bytes do not have the digest {(digest or said)[:12]}…")
     return pq.ParquetFile(pa.BufferReader(data)).read()
 

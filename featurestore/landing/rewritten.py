@@ -7,6 +7,7 @@ batches as before.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
@@ -21,19 +22,23 @@ _NAME = re.compile(r"(\d{20})\.r(\d+)\.parquet")
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """A file and the batches that it holds, in order, one after the other."""
+    """A file and the batches that it holds, in order, one after the other; `left` are the rows that it has of each."""
 
     path: str
     batches: tuple[Batch, ...]
+    left: tuple[int, ...]
 
     def rows(self, batch: Batch, table: pa.Table) -> pa.Table:
         """The rows of one batch out of the file's."""
-        first_row = 0
-        for one in self.batches:
+        for one, rows in zip(self.batches, self.parts(table), strict=True):
             if one.batch_id == batch.batch_id:
-                return table.slice(first_row, one.rows)
-            first_row += one.rows
+                return rows
         raise KeyError(batch.batch_id)
+
+    def parts(self, table: pa.Table) -> list[pa.Table]:
+        """The rows of each batch."""
+        ends = accumulate(self.left)
+        return [table.slice(end - rows, rows) for end, rows in zip(ends, self.left, strict=True)]
 
 
 def newest(names: Iterable[str]) -> dict[int, str]:
@@ -56,7 +61,8 @@ def read_rewritten(storage: Storage, path: str) -> Rewritten:
     """What the footer says. Raises as `publish.read_batch`."""
     with storage.open(path) as file:
         metadata = parquet.read_metadata(file, f"{storage.address}/{path}")
-    return Rewritten(path, tuple(_batch(one) for one in metadata["batches"]))
+    batches = tuple(_batch(one) for one in metadata["batches"])
+    return Rewritten(path, batches, tuple(one.get("left", one["rows"]) for one in metadata["batches"]))
 
 
 def read_rows(storage: Storage, path: str) -> pa.Table:
@@ -122,15 +128,21 @@ def rewrite(storage: Storage, chain: str, batches: Sequence[Batch], tables: Sequ
     revision = int(previous.split(".r")[1].removesuffix(".parquet")) + 1 if previous else 1
     path = f"{chain}/{start:020d}.r{revision}.parquet"
     rows = pa.concat_tables(tables)
+    made = Rewritten(path, tuple(batches), tuple(table.num_rows for table in tables))
     with storage.writing(path) as file:
-        parquet.write(file, rows, {"batches": [_metadata(one) for one in batches]})
+        parquet.write(file, rows, to_metadata(made))
         if not storage.create(file, path):
             raise CorruptFileError(f"{storage.address}/{path} was made by somebody else at the same time")
-    made = Rewritten(path, tuple(batches))
     if read_rewritten(storage, path) != made or not read_rows(storage, path).equals(rows):
         storage.remove(path)
         raise CorruptFileError(f"{storage.address}/{path} cannot be read back as it was written")
     return made
+
+
+def to_metadata(rewritten: Rewritten) -> dict[str, Any]:
+    """What the file says of itself."""
+    each = zip(rewritten.batches, rewritten.left, strict=True)
+    return {"batches": [{**_metadata(batch), "left": left} for batch, left in each]}
 
 
 def _metadata(batch: Batch) -> dict[str, Any]:
@@ -138,4 +150,6 @@ def _metadata(batch: Batch) -> dict[str, Any]:
 
 
 def _batch(metadata: Mapping[str, Any]) -> Batch:
-    return Batch.from_metadata(metadata["batch_id"], metadata, size_bytes=metadata["bytes"])
+    return Batch.from_metadata(
+        metadata["batch_id"], {**metadata, "replaces": metadata["digest"]}, size_bytes=metadata["bytes"]
+    )

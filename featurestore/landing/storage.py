@@ -10,8 +10,8 @@ from featurestore.settings import Settings
 class Storage(Protocol):
     """Files by their path below a root, `directory/name`. Thread-safe.
 
-    A file that can be seen is whole and durable, and never changes until it is removed. Every method raises a
-    TransientError when the storage does not answer.
+    A file that can be seen is whole and durable, and never changes until it is removed, unless an erasure replaces
+    it. Every method raises a TransientError when the storage does not answer.
     """
 
     @property
@@ -60,6 +60,13 @@ class Storage(Protocol):
 
     def written_at(self, path: str) -> datetime | None:
         """When a file was written, by the storage's clock; None where there is none."""
+        ...
+
+    def replace(self, file: BinaryIO, path: str) -> None:
+        """Put a file of `writing` in the place of the one of that name, in one step; durable when it returns.
+
+        Who reads the old one goes on reading it, or gets a TransientError.
+        """
         ...
 
     def remove(self, path: str) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from featurestore.entity_id import hash64
 from featurestore.errors import CorruptFileError, TerminalError
@@ -16,10 +17,12 @@ from featurestore.landing.believed import Believed
 from featurestore.landing.chain import BATCH_FILE, Floor, read_floor
 from featurestore.landing.dead_letters import DeadLetter
 from featurestore.landing.disk import TEMPORARY, DiskStorage
+from featurestore.landing.erasures import Erasures
 from featurestore.landing.publish import Fenced, Published, file_name, publish, read_batch
 from featurestore.landing.rewritten import RewrittenFiles
-from featurestore.landing.storage import Storage
+from featurestore.landing.storage import Storage, open_storage
 from featurestore.landing.uploads import DIRECTORY, UploadLanding
+from featurestore.settings import Settings
 
 _LEFTOVER_FILE = re.compile(rf"\.?(\d{{20}})\.[0-9a-f]+({re.escape(dead_letters.SUFFIX)}|{re.escape(TEMPORARY)})")
 
@@ -44,14 +47,20 @@ def job_chain(source: str, job_id: str) -> str:
 
 
 class LandingZone:
-    """Landed batches in a storage. Thread-safe; landed files never change, so what was read once is kept."""
+    """Landed batches in a storage. Thread-safe; what a batch says of itself never changes, so it is read once."""
 
-    def __init__(self, storage: Storage | Path) -> None:
-        """A path is a directory of the local disk."""
+    def __init__(self, storage: Storage | Path, erasures: Erasures | None = None) -> None:
+        """A path is a directory of the local disk; `erasures` are those that readers are to know of."""
         self.storage: Storage = DiskStorage(storage) if isinstance(storage, Path) else storage
+        self.erasures = erasures
         self._lock = threading.Lock()
         self._believed = Believed(self.storage)
         self._rewritten = RewrittenFiles(self.storage)
+
+    @classmethod
+    def of(cls, settings: Settings) -> "LandingZone":
+        """That of a data directory; nothing is asked before the first call."""
+        return cls(open_storage(settings), Erasures(settings.erasures_dir))
 
     def publish(
         self,
@@ -174,12 +183,17 @@ class LandingZone:
         raise KeyError(batch_id)
 
     def read(self, batch: Batch) -> pa.Table:
-        """The rows of a batch, every byte checked.
+        """The rows of a batch, every byte checked, but for those of entities that were erased since they landed.
 
         Raises:
             CorruptFileError: the file is not what was landed.
             TerminalError: its rows were removed, because they were older than they are kept.
         """
+        rows = self._read_rows(batch)
+        erased = self.erasures.erased(batch.source, rows, batch.created_at) if self.erasures else None
+        return rows if erased is None else rows.filter(pc.invert(erased))
+
+    def _read_rows(self, batch: Batch) -> pa.Table:
         try:
             with self.storage.open(batch.batch_id) as file:
                 return parquet.read(file, f"{self.storage.address}/{batch.batch_id}", batch.digest)
@@ -212,9 +226,13 @@ class LandingZone:
     def dead_letters_of(self, batch: Batch) -> list[DeadLetter]:
         """What came with a batch and could not be landed; nothing once it is older than dead letters are kept."""
         try:
-            return dead_letters.read(self.storage, f"{batch.chain}/{batch.dead_letters}") if batch.dead_letters else []
+            found = dead_letters.read(self.storage, f"{batch.chain}/{batch.dead_letters}") if batch.dead_letters else []
         except FileNotFoundError:
             return []
+        if self.erasures is None or not found:
+            return found
+        erased = self.erasures.erased_letters(batch.source, found, batch.created_at)
+        return [one for one, is_erased in zip(found, erased, strict=True) if not is_erased]
 
     def sweep(self, chain: str) -> int:
         """Remove what interrupted or fenced writers left below the tail of a Kafka chain; return how many files.

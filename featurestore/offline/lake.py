@@ -25,12 +25,15 @@ from featurestore.database.lake_files import landed_on, landing_days
 from featurestore.errors import TransientError
 from featurestore.landing import parquet
 from featurestore.landing.disk import DiskStorage, make_directories
+from featurestore.landing.storage import Storage
 from featurestore.offline.manifest import Manifest, listed_files, publish, read_manifest
 from featurestore.offline.snapshot import newest_commit_seq, page_rows
 from featurestore.offline.tables import hot_relation, log_name
 from featurestore.order import HEAD
 
 log = logging.getLogger(__name__)
+
+Kind = Literal["rows", "ledger", "quarantined"]
 
 BUCKET_ROWS = 500_000  # about; a day has so many buckets (a power of two) that each can be sorted in memory
 _GROUP_ROWS = 65_536  # of the files: few, so that reading one entity reads little
@@ -105,8 +108,8 @@ class Lake:
         """
         before = now.astimezone(UTC).date() - timedelta(days=self.after_days)
         moved = Moved()
-        with self._alone():
-            self._sweep(database)
+        with self.alone():
+            self.sweep(database)
             for one in database.query(_TARGETS, {"view": view}, into=_Target):
                 commit_seq = newest_commit_seq(database)
                 closed = _CLOSED.format(days=landing_days(hot_relation(one.target)))
@@ -116,16 +119,16 @@ class Lake:
                 if keep and one.target in keep:
                     _drop_before(database, one.target, (now - keep[one.target]).astimezone(UTC).date())
             publish(self.root, database, now)
-            self._sweep(database)
+            self.sweep(database)
         return moved
 
     def publish(self, database: Database, now: datetime) -> None:
         """Make `database` the one whose lake this is; it lists the files already."""
-        with self._alone():
+        with self.alone():
             publish(self.root, database, now)
 
-    def _sweep(self, database: Database) -> None:
-        """Remove what interrupted moves have left, and what is no longer read."""
+    def sweep(self, database: Database) -> None:
+        """Remove what interrupted moves have left, and what is no longer read; to be called `alone`."""
         listed = listed_files(self.root, database)
         for path in self.root.glob("*/*/*"):
             if str(path.relative_to(self.root)) not in listed:
@@ -133,7 +136,8 @@ class Lake:
                 path.unlink()
 
     @contextmanager
-    def _alone(self) -> Generator[None]:
+    def alone(self) -> Generator[None]:
+        """Raises TransientError while another process changes the lake."""
         make_directories(self.root, self.root.parent)
         handle = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -226,21 +230,35 @@ class _Export:
     def _query(self, sql: str, params: Mapping[str, str | int]) -> pa.Table:
         return self.database.query_arrow(sql.format(rows=self._rows_of_day), {**self._bounds, **params})
 
-    def _write(
-        self, table: pa.Table, kind: Literal["rows", "ledger", "quarantined"], bucket: int = 0, buckets: int = 1
-    ) -> LakeFile:
-        what = f"{bucket:04d}" if kind == "rows" else kind
-        name = f"{log_name(self.log.target)}/{self.closed.day.isoformat()}/{self.move_id}-{what}.parquet"
-        with self._storage.writing(name) as file:
-            digest = parquet.write(file, table, {"target": self.log.target, "kind": kind}, group_rows=_GROUP_ROWS)
-            size_bytes = file.seek(0, os.SEEK_END)
-            self._storage.create(file, name)  # the name is ours alone
-        return LakeFile(
-            name=name,
-            kind=kind,
-            bucket=bucket,
-            buckets=buckets,
-            row_count=table.num_rows,
-            size_bytes=size_bytes,
-            digest=digest,
-        )
+    def _write(self, table: pa.Table, kind: Kind, bucket: int = 0, buckets: int = 1) -> LakeFile:
+        what = f"{self.move_id}-{f'{bucket:04d}' if kind == 'rows' else kind}"
+        place = (self.log.target, self.closed.day)
+        return write_file(self._storage, place, what, table, kind, bucket=bucket, buckets=buckets)
+
+
+def write_file(
+    storage: Storage,
+    place: tuple[str, date],
+    name: str,
+    table: pa.Table,
+    kind: Kind,
+    *,
+    bucket: int = 0,
+    buckets: int = 1,
+) -> LakeFile:
+    """Write a file of a target's landing day, durable, under a name that nobody else has."""
+    target, day = place
+    path = f"{log_name(target)}/{day.isoformat()}/{name}.parquet"
+    with storage.writing(path) as file:
+        digest = parquet.write(file, table, {"target": target, "kind": kind}, group_rows=_GROUP_ROWS)
+        size_bytes = file.seek(0, os.SEEK_END)
+        storage.create(file, path)
+    return LakeFile(
+        name=path,
+        kind=kind,
+        bucket=bucket,
+        buckets=buckets,
+        row_count=table.num_rows,
+        size_bytes=size_bytes,
+        digest=digest,
+    )

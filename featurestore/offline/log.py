@@ -14,7 +14,7 @@ _NEWS = (_SQL / "ledger_news.sql").read_text()
 _ACCOUNTING = (_SQL / "accounting.sql").read_text()
 _REGISTERED = "SELECT target, registered_at FROM view_versions"
 _ONE = """
-SELECT batch_id, target, commit_seq, rows_in, logged, filtered, quarantined, applied_at FROM applied
+SELECT batch_id, target, commit_seq, rows_in, logged, filtered, quarantined, erased, applied_at FROM applied
 WHERE batch_id = $batch_id AND target = $target
 """
 _LAST = "SELECT epoch, (SELECT max(commit_seq) FROM applied WHERE target = $target) AS line FROM store_info"
@@ -34,13 +34,15 @@ class LedgerRow:
     logged: int
     filtered: int
     quarantined: int
+    erased: int
     applied_at: datetime
 
 
 class Ledger:
     """A copy of the ledger that is brought up to date by what is new. Not thread-safe.
 
-    Which database it is (its epoch) is read with the news: after a rebuild or restore the copy starts anew.
+    Which database it is (its epoch) is read with the news: after a rebuild, a restore or an erasure, which changes
+    earlier lines, the copy starts anew.
     """
 
     def __init__(self) -> None:
@@ -100,7 +102,7 @@ def last_line(database: Database, target: str) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class TargetCounts:
-    """The sums of a target's ledger lines: rows_in = logged + filtered + quarantined."""
+    """The sums of a target's ledger lines: rows_in = logged + filtered + quarantined + erased."""
 
     target: str
     batches: int
@@ -108,6 +110,7 @@ class TargetCounts:
     logged: int
     filtered: int
     quarantined: int
+    erased: int
     newest_applied_at: datetime | None
 
 
@@ -157,6 +160,7 @@ class _News:
     logged: int
     filtered: int
     quarantined: int
+    erased: int
     applied_at: datetime
 
     def row(self) -> LedgerRow:
@@ -168,5 +172,6 @@ class _News:
             self.logged,
             self.filtered,
             self.quarantined,
+            self.erased,
             self.applied_at,
         )

@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from featurestore.database.client import Database
-from featurestore.database.tables import read_files
+from featurestore.database.tables import read_files, visible
 from featurestore.definitions.names import check_name
 from featurestore.entity_id import hash64
 from featurestore.errors import CorruptFileError, TransientError
@@ -41,7 +41,11 @@ _PAGES = """
         FROM (SELECT commit_seq, count(*) AS logged FROM {relation} WHERE commit_seq <= $commit_seq GROUP BY commit_seq)
     ) GROUP BY page ORDER BY page
 """
-_LAKE = "SELECT path, bucket, buckets, row_count FROM lake WHERE target = $target AND kind = 'rows' ORDER BY path"
+_LAKE = """
+    SELECT path, bucket, buckets, row_count, (SELECT count(*) FROM hidden_rows WHERE target = $target) AS hidden
+    FROM lake WHERE target = $target AND kind = 'rows' ORDER BY path
+"""
+_HIDDEN = "SELECT target, commit_seq, sequence FROM hidden_rows WHERE target = $target"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +145,8 @@ def _fetch(database: Database, wanted: LogSlice, commit_seq: int, progress: Prog
             return held
         held.add(_read_pages(database, wanted, hot_relation(wanted.target), commit_seq, progress))
         try:
-            held.add(_read_files(wanted, files, commit_seq, progress))
+            hidden = database.query_arrow(_HIDDEN, {"target": wanted.target}) if files and files[0].hidden else None
+            held.add(_read_files(wanted, files, commit_seq, hidden, progress))
         except duckdb.Error as error:
             if _lake_files(database, wanted) == files:
                 raise CorruptFileError(f"the lake cannot be read: {error}") from error
@@ -156,9 +161,9 @@ def _lake_files(database: Database, wanted: LogSlice) -> list["_LakeFile"]:
 
 
 def _read_files(
-    wanted: LogSlice, files: Sequence["_LakeFile"], commit_seq: int, progress: Progress
+    wanted: LogSlice, files: Sequence["_LakeFile"], commit_seq: int, hidden: pa.Table | None, progress: Progress
 ) -> Iterator[pa.Table]:
-    """What is in the lake, read in this process; some files at a time."""
+    """What is in the lake, read in this process, some files at a time; `hidden` are rows that were erased."""
     hashes = None if wanted.few is None else [hash64(one) for one in wanted.few]
     chosen = [one for one in files if hashes is None or any(number % one.buckets == one.bucket for number in hashes)]
     conditions, bounds = _conditions(wanted)
@@ -167,9 +172,13 @@ def _read_files(
     done, rows = 0, sum(one.row_count for one in chosen)
     with duckdb.connect() as connection:
         connection.execute("SET enable_progress_bar = false")  # progress is told by `progress`
+        if hidden is not None:
+            connection.register("hidden_rows", hidden)
         for some in _some_rows(chosen):
             progress(f"read {wanted.target} in the lake", done, rows)
             source = read_files([one.path for one in some])
+            if hidden is not None:
+                source = visible(source, wanted.target)
             yield connection.sql(f"SELECT {wanted.names} FROM {source} WHERE {where}", params=params).to_arrow_table()
             done += sum(one.row_count for one in some)
     if rows:
@@ -250,6 +259,7 @@ class _LakeFile:
     bucket: int
     buckets: int
     row_count: int
+    hidden: int  # rows of the log that its files hold, and that were erased
 
     @property
     def is_here(self) -> bool:

@@ -1,6 +1,6 @@
 """Values that the log lacks, after it was restored from a backup or a person was erased: found and taken away."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import pyarrow as pa
@@ -14,6 +14,11 @@ from featurestore.order import ORDER_BYTES, ORDER_COLUMNS, Order
 ENTITIES = 5_000  # asked of the log at once, about
 
 Some = TypeVar("Some", StoredOrder, StoredRing)
+Chosen = Callable[[Sequence[str]], Collection[str]]  # those of some entities that are looked at
+
+
+def everyone(entity_ids: Sequence[str]) -> Collection[str]:
+    return entity_ids
 
 
 def sweep(
@@ -21,6 +26,7 @@ def sweep(
     view: FeatureView,
     newest: Callable[[Sequence[str]], pa.Table],
     piece: Piece = WHOLE,
+    chosen: Chosen = everyone,
 ) -> int:
     """Replace every row of the view that is newer than all rows of its entity in the log; return how many.
 
@@ -29,7 +35,7 @@ def sweep(
     Safe beside pushes: only values that are still those of such a row are replaced.
     """
     replaced = 0
-    for some in _many(online.stored(view, piece)):
+    for some in _many(online.stored(view, piece), chosen):
         rows = newest([one.entity_id for one in some])
         lacking = ghosts(some, rows)
         if lacking:
@@ -43,6 +49,7 @@ def sweep_windows(
     view: FeatureView,
     tiles: Callable[[Sequence[str]], Iterable[pa.Table]],
     piece: Piece = WHOLE,
+    chosen: Chosen = everyone,
 ) -> int:
     """Make the rings of the view those of the log, and drop rings of other windows; return how many tiles changed.
 
@@ -50,7 +57,7 @@ def sweep_windows(
     read, so what it lacks is not in the log. Safe beside pushes, as `sweep` is.
     """
     changed = 0
-    for some in _many(online.rings(view, piece)):
+    for some in _many(online.rings(view, piece), chosen):
         logged = list(tiles(list(dict.fromkeys(ring.entity_id for ring in some))))
         changed += online.correct(view, some, pa.concat_tables(logged) if logged else None)
     return changed
@@ -63,11 +70,12 @@ def ghosts(stored: Sequence[StoredOrder], newest: pa.Table) -> Mapping[str, byte
     return {one.entity_id: one.order for one in stored if _is_ghost(one.order, in_log.get(one.entity_id))}
 
 
-def _many(few: Iterable[Sequence[Some]]) -> Iterator[list[Some]]:
-    """The same, more at a time."""
+def _many(few: Iterable[Sequence[Some]], chosen: Chosen) -> Iterator[list[Some]]:
+    """Those that are chosen, more at a time."""
     gathered: list[Some] = []
     for some in few:
-        gathered += some
+        wanted = frozenset(chosen([one.entity_id for one in some]))
+        gathered += [one for one in some if one.entity_id in wanted]
         if len(gathered) >= ENTITIES:
             yield gathered
             gathered = []

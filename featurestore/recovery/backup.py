@@ -1,12 +1,15 @@
-"""Backups: every file of the landing zone and the lake, from which the database is made again.
+"""Backups: every file of the landing zone and the lake, from which the database is made again, and who was erased.
 
-Their files never change, so a backup can be made while everything runs, and a second one into the same directory copies
-what is new. `backup.json` is written last and lists every file with its digest: without it there is no backup.
+Their files do not change, so a backup can be made while everything runs, and a second one into the same directory
+copies what is new; after an erasure, which does change them, it copies everything. `backup.json` is written last and
+lists every file with its digest: without it there is no backup.
 """
 
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -15,13 +18,15 @@ import msgspec
 
 from featurestore.errors import CorruptFileError, FormatError, TerminalError, TransientError
 from featurestore.landing.disk import DiskStorage
-from featurestore.landing.storage import Storage
+from featurestore.landing.erasures import KEY
+from featurestore.landing.storage import Storage, open_storage
 from featurestore.offline.manifest import MANIFEST
+from featurestore.settings import Settings
 
 FORMAT = 1
 LISTING = "backup.json"
 UNFINISHED = "backup.unfinished"  # stands in its place while files are copied
-LANDING, LAKE = "landing", "lake"
+LANDING, LAKE, ERASURES = "landing", "lake", "erasures"
 _CHUNK_BYTES = 1 << 20
 _TRIES = 10
 
@@ -44,7 +49,20 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[SavedFile, ...]
 
 
-def back_up(landing: Storage, lake: Path, directory: Path, now: datetime, *, progress: Progress) -> Backup:
+@dataclass(frozen=True, slots=True)
+class Places:
+    """What a backup is made of, or is brought back to."""
+
+    landing: Storage
+    lake: Path
+    erasures: Path
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Places":
+        return cls(open_storage(settings), settings.lake_dir, settings.erasures_dir)
+
+
+def back_up(places: Places, directory: Path, now: datetime, *, progress: Progress) -> Backup:
     """Copy what is not in `directory` yet, read back what was copied, remove what is no longer there, list it all.
 
     The lake comes after the landing zone: rows leave the latter once they are in the former, never the other way.
@@ -53,15 +71,16 @@ def back_up(landing: Storage, lake: Path, directory: Path, now: datetime, *, pro
         TerminalError: the directory holds something else; nothing was changed.
         TransientError: files come and go faster than they are copied.
     """
-    known = {one.path: one for one in _listed(directory)}
+    known = _unchanged(directory, places.erasures)
     _begin(directory)
     target = DiskStorage(directory)
     files = [
-        *_copy_all(landing, target, LANDING, known, progress),
-        *_copy_all(DiskStorage(lake), target, LAKE, known, progress),
+        *_copy_all(DiskStorage(places.erasures), target, ERASURES, {}, progress),
+        *_copy_all(places.landing, target, LANDING, known, progress),
+        *_copy_all(DiskStorage(places.lake), target, LAKE, known, progress),
     ]
     listed = {one.path for one in files}
-    there = [path for name in (LANDING, LAKE) for path in (directory / name).rglob("*") if path.is_file()]
+    there = [path for name in (LANDING, LAKE, ERASURES) for path in (directory / name).rglob("*") if path.is_file()]
     for path in there:
         if path.relative_to(directory).as_posix() not in listed:
             path.unlink()
@@ -112,21 +131,28 @@ def verify(directory: Path, *, progress: Progress) -> Backup:
     return backup
 
 
-def restore_files(directory: Path, landing: Storage, lake: Path, *, progress: Progress) -> Backup:
+def restore_files(directory: Path, places: Places, *, progress: Progress) -> Backup:
     """Copy a backup, which is verified first, to where there is no landing zone and no lake.
+
+    Who was erased since it was made stays so: of the erasures, it brings back what is not there.
 
     Raises:
         CorruptFileError, TerminalError: it is damaged, or there is something already; nothing was changed.
     """
     backup = verify(directory, progress=progress)
-    for what, where in ((landing, landing.address), (DiskStorage(lake), str(lake))):
-        if next(_paths(what), None) is not None:
-            raise TerminalError(f"there is something in {where}; move it away first, a restore overwrites nothing")
-    source, targets = DiskStorage(directory), {LANDING: landing, LAKE: DiskStorage(lake)}
+    source, erasures = DiskStorage(directory), DiskStorage(places.erasures)
+    targets = {LANDING: places.landing, LAKE: DiskStorage(places.lake), ERASURES: erasures}
+    for where in (LANDING, LAKE):
+        if next(_paths(targets[where]), None) is not None:
+            address = targets[where].address
+            raise TerminalError(f"there is something in {address}; move it away first, a restore overwrites nothing")
+    _check_key(source, erasures)
+    there = set(erasures.names(""))
     for number, one in enumerate(sorted(backup.files, key=_manifests_last)):
         progress("restore", number, len(backup.files))
         where, _, path = one.path.partition("/")
-        _copy(source, one.path, targets[where], path)
+        if where != ERASURES or path not in there:
+            _copy(source, one.path, targets[where], path)
     progress("restore", len(backup.files), len(backup.files))
     return backup
 
@@ -139,6 +165,16 @@ def _begin(directory: Path) -> None:
         raise TerminalError(f"{directory} is neither empty nor a backup; name a directory of its own")
     (directory / UNFINISHED).touch()
     (directory / LISTING).unlink(missing_ok=True)
+
+
+def _check_key(source: Storage, erasures: Storage) -> None:
+    """Raises TerminalError where both know of erasures, and are not of one store."""
+    keys: list[bytes] = []
+    for storage, path in ((source, f"{ERASURES}/{KEY}"), (erasures, KEY)):
+        with suppress(FileNotFoundError), storage.open(path) as file:
+            keys.append(file.read())
+    if len(set(keys)) > 1:
+        raise TerminalError(f"the erasures in {erasures.address} are not of the store of this backup")
 
 
 def _manifests_last(file: SavedFile) -> bool:
@@ -201,6 +237,18 @@ def _paths(storage: Storage, directory: str = "") -> Iterator[str]:
             yield f"{directory}/{name}" if directory else name
     for name in storage.directories(directory):
         yield from _paths(storage, f"{directory}/{name}" if directory else name)
+
+
+def _unchanged(directory: Path, erasures: Path) -> dict[str, SavedFile]:
+    """What an earlier backup has, if nothing was erased since."""
+    saved = {one.path: one for one in _listed(directory)}
+    done = {f"{ERASURES}/{name}" for name in DiskStorage(erasures).names("") if not name.startswith(".")}
+    for path in done:
+        one, name = saved.get(path), path.partition("/")[2]
+        with DiskStorage(erasures).open(name) as file:
+            if one is None or _digest(file) != (one.bytes, one.sha256):
+                return {}
+    return saved
 
 
 def _listed(directory: Path) -> tuple[SavedFile, ...]:

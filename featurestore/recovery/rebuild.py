@@ -16,6 +16,7 @@ from featurestore.landing.zone import LandingZone
 from featurestore.offline.lake import Lake
 from featurestore.offline.log import Ledger
 from featurestore.offline.tables import schema_job
+from featurestore.recovery.erase import erase_again, take_out_again
 
 Progress = Callable[[str, int, int], None]  # what is being applied, how many of its batches are, of how many
 
@@ -34,7 +35,8 @@ def rebuild(project: Project, file: Path, zone: LandingZone, lake: Lake, *, prog
     """Make the database `file` from the landing zone and the lake, in the place of what may be there.
 
     Nobody may use the file. It is replaced when the new one is whole; whatever ends this earlier changes nothing. Every
-    row is as it was but for its commit_seq, which is a later one. Every declared view gets every landed batch.
+    row is as it was but for its commit_seq, which is a later one. Every declared view gets every landed batch. Rows of
+    entities that were erased do not come back; where files of a backup hold them, they are taken out once more.
 
     Raises:
         TransientError: another process holds the file.
@@ -49,6 +51,7 @@ def rebuild(project: Project, file: Path, zone: LandingZone, lake: Lake, *, prog
     with closing(EmbeddedDatabase(unfinished, lake_dir=lake.root)) as database:
         for log in manifest.logs if manifest else ():
             database.adopt(log.table, log.files, log.registered_at, active=log.active)
+        somebody_was_erased = erase_again(database, zone)
         database.ensure(schema_job(project))
         ledger, applied = Ledger(), Applied()
         ledger.refresh(database)
@@ -63,6 +66,10 @@ def rebuild(project: Project, file: Path, zone: LandingZone, lake: Lake, *, prog
             lake.publish(database, datetime.now(UTC))
     _remove(file)
     unfinished.replace(file)
+    if somebody_was_erased:
+        with closing(EmbeddedDatabase(file, lake_dir=lake.root)) as database:
+            take_out_again(zone, lake, database)
+            database.vacuum()
     lake_rows = sum(one.row_count for log in (manifest.logs if manifest else ()) for one in log.files if one.is_rows)
     return Rebuilt(lake_rows=lake_rows, applied=applied)
 

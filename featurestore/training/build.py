@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any, cast
 
@@ -20,6 +21,11 @@ from featurestore.training.receipt import Receipt, ViewInput
 from featurestore.training.spine import ArrowStream, Spine, read_spine
 from featurestore.training.statistics import column_statistics
 from featurestore.training.training_set import TrainingSet
+
+_ERASED = """
+    SELECT entity, count(DISTINCT erased_at) AS erasures, max(erased_at) AS last FROM erasures
+    WHERE epoch_us(erased_at) > $commit_seq GROUP BY entity ORDER BY entity
+"""
 
 
 def quiet(done: str, step: int, steps: int) -> None:
@@ -96,9 +102,27 @@ def reproduce(database: Database, receipt: Receipt, stream: ArrowStream, *, prog
         raise TerminalError(
             f"the content differs from the receipt's (sha256 {made.receipt.sha256[:12]}… instead of "
             f"{receipt.sha256[:12]}…){', in ' + ', '.join(differing) if differing else ''}; "
-            "rows that it was made of are no longer in the log as they were"
+            f"{_erased_since(database, receipt) or 'rows that it was made of are no longer in the log as they were'}"
         )
     return made
+
+
+def _erased_since(database: Database, receipt: Receipt) -> str:
+    """What was erased after the moment that a receipt pins, of any kind; who it was is known nowhere."""
+    found = database.query(_ERASED, {"commit_seq": receipt.commit_seq}, into=_Erased)
+    said = [
+        f"{one.erasures} {'entity' if one.erasures == 1 else 'entities'} of kind {one.entity} "
+        f"{'was' if one.erasures == 1 else 'were'} erased since, the last on {one.last:%Y-%m-%d %H:%M} UTC"
+        for one in found
+    ]
+    return " and ".join(said) + ": it cannot be made as it was" if said else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Erased:
+    entity: str
+    erasures: int
+    last: datetime
 
 
 @dataclass(frozen=True, slots=True)

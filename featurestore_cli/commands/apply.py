@@ -4,7 +4,6 @@ import argparse
 
 from featurestore.definitions.project import load_project
 from featurestore.errors import TerminalError
-from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone
 from featurestore.planning import make_plan
 from featurestore.settings import Settings
@@ -24,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, settings: Settings) -> int:
     project = load_project(settings.project)
     bind(project)
-    home, zone = Home(settings.data_dir), LandingZone(open_storage(settings))
+    home, zone = Home(settings.data_dir), LandingZone.of(settings)
     webserver = _webserver(home, settings)
     with connect(project, settings) as store:
         plan = make_plan(project, zone, store.database)

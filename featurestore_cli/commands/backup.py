@@ -4,8 +4,7 @@ import argparse
 from datetime import UTC, datetime
 from pathlib import Path
 
-from featurestore.landing.storage import open_storage
-from featurestore.recovery.backup import back_up, verify
+from featurestore.recovery.backup import Places, back_up, verify
 from featurestore.settings import Settings
 from featurestore_cli.output import count, say, show_progress
 
@@ -19,8 +18,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     if args.verify:
         backup = verify(args.directory, progress=show_progress)
     else:
-        storage, now = open_storage(settings), datetime.now(UTC)
-        backup = back_up(storage, settings.lake_dir, args.directory, now, progress=show_progress)
+        backup = back_up(Places.of(settings), args.directory, datetime.now(UTC), progress=show_progress)
     size = sum(one.bytes for one in backup.files)
     say(f"{count(len(backup.files))} files, {count(size)} bytes, of {backup.made_at:%Y-%m-%d %H:%M:%S} UTC")
     return 0

@@ -6,7 +6,6 @@ from collections import Counter
 from featurestore.definitions.project import load_project
 from featurestore.errors import TerminalError
 from featurestore.landing.batch import Batch
-from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone
 from featurestore.settings import Settings
 from featurestore_cli.arguments import add_json
@@ -31,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    zone = LandingZone(open_storage(settings))
+    zone = LandingZone.of(settings)
     if args.verb != "show" and args.source and not zone.batches(args.source):
         load_project(settings.project).source(args.source)  # an error that says which there are, or it has sent nothing
     if args.verb == "list":

@@ -12,7 +12,6 @@ from featurestore.definitions.project import Project, load_project
 from featurestore.definitions.view import DerivedView, FeatureView, View
 from featurestore.entity_id import entity_id
 from featurestore.errors import CorruptFileError, SettingsError, TerminalError
-from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone
 from featurestore.offline.story import Story, story
 from featurestore.settings import Settings
@@ -71,7 +70,7 @@ def _stored(project: Project, one: FeatureOf) -> Iterator[FeatureOf]:
 def _explain(store: Store, settings: Settings, entity: Entity, keys: Keys, one: FeatureOf) -> bool:
     view = store.project.view(one.view, one.version)
     assert not isinstance(view, DerivedView)
-    now, zone = datetime.now(UTC), LandingZone(open_storage(settings))
+    now, zone = datetime.now(UTC), LandingZone.of(settings)
     [key] = [entity_id(values) for values in zip(*(keys[column] for column in entity.key_columns), strict=True)]
     told = story(store.database, zone, view, one, key, now)
     if told is None:

@@ -17,7 +17,6 @@ from featurestore.definitions.view import FeatureView
 from featurestore.entity_id import entity_id
 from featurestore.errors import StoreUnavailableError, TerminalError, TransientError
 from featurestore.landing.batch import Batch
-from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone
 from featurestore.offline.log import LedgerRow, ledger_row
 from featurestore.settings import Settings
@@ -43,7 +42,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     project = load_project(settings.project)
     source = project.source(args.source)
     record = _record(args.record)
-    zone = LandingZone(open_storage(settings))
+    zone = LandingZone.of(settings)
     with connect(project, settings) as store:
         journey = _Journey(store, zone, settings, args.timeout)
         place = journey.send(source, project, record)

@@ -4,7 +4,6 @@ import argparse
 
 from featurestore.definitions.changes import Change, Kind
 from featurestore.definitions.project import load_project
-from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone
 from featurestore.planning import Plan, make_plan
 from featurestore.settings import Settings
@@ -22,7 +21,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     project = load_project(settings.project)
     bind(project)
     with connect(project, settings) as store:
-        plan = make_plan(project, LandingZone(open_storage(settings)), store.database)
+        plan = make_plan(project, LandingZone.of(settings), store.database)
     if args.json:
         emit([_values(change) for change in plan.changes])
     else:

@@ -3,7 +3,6 @@
 import argparse
 
 from featurestore.definitions.project import load_project
-from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone
 from featurestore.offline.lake import Lake
 from featurestore.recovery.rebuild import Rebuilt, rebuild
@@ -26,7 +25,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 def rebuild_database(settings: Settings) -> Rebuilt:
     """Nothing of the platform may run."""
-    zone, lake = LandingZone(open_storage(settings)), Lake(settings.lake_dir.absolute())
+    zone, lake = LandingZone.of(settings), Lake(settings.lake_dir.absolute())
     return rebuild(load_project(settings.project), settings.database_file, zone, lake, progress=show_progress)
 
 

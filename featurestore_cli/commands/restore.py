@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from featurestore.database.queues import empty_queues
-from featurestore.landing.storage import open_storage
 from featurestore.online.emptying import empty_online
-from featurestore.recovery.backup import restore_files, verify
+from featurestore.recovery.backup import Places, restore_files, verify
 from featurestore.settings import Settings
 from featurestore_cli.commands.rebuild import rebuild_database, show
 from featurestore_cli.output import say, show_progress
@@ -27,7 +26,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         verify(args.directory, progress=show_progress)
         _empty_online_store(settings, home)
         _set_aside(settings)
-        restore_files(args.directory, open_storage(settings), settings.lake_dir, progress=show_progress)
+        restore_files(args.directory, Places.of(settings), progress=show_progress)
         show(rebuild_database(settings))
     return 0
 

@@ -61,6 +61,7 @@ def accounting(counts: Counts) -> str:
         ("logged", counts.logged),
         ("filtered", counts.filtered),
         ("quarantined", counts.quarantined),
+        *([("erased", counts.erased)] if counts.erased else []),
         ("pending", counts.pending),
     )
     views = " + ".join(f"{name} {count(number)}" for name, number in parts)

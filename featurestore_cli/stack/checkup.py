@@ -13,7 +13,6 @@ import psutil
 from featurestore.definitions.project import load_project
 from featurestore.environment import PREFIX
 from featurestore.errors import DefinitionError, FeatureStoreError, SettingsError
-from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone
 from featurestore.settings import Settings
 from featurestore_cli.stack import azurite, kafka, redis
@@ -115,7 +114,7 @@ def _disk(patient: Patient) -> Iterator[Finding]:
 
 def _landing(patient: Patient) -> Iterator[Finding]:
     try:
-        zone = LandingZone(open_storage(patient.settings))
+        zone = LandingZone.of(patient.settings)
         zone.batches()
     except FeatureStoreError as error:
         yield Finding(f"the landing zone cannot be read: {error}", "see what it says")

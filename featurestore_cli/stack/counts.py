@@ -8,7 +8,6 @@ from featurestore.database.client import Database
 from featurestore.definitions.project import Project
 from featurestore.definitions.view import FeatureView
 from featurestore.landing.batch import from_micros
-from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone
 from featurestore.offline.log import Ledger, TargetCounts, accounting, registered
 from featurestore.offline.tables import log_relation
@@ -31,7 +30,8 @@ class Counts:
     logged: int
     filtered: int
     quarantined: int
-    pending: int  # due = logged + filtered + quarantined + pending
+    erased: int
+    pending: int  # due = logged + filtered + quarantined + erased + pending
     online: int  # logged rows that Redis lists as pushed
     newest_event_timestamp: datetime | None  # in the log
 
@@ -43,7 +43,7 @@ class Counter:
         # Nobody who looks wants to wait for a dead service as long as a query may take.
         database = replace(settings.database, read_timeout_s=settings.redis.timeout_s)
         self._settings, self._project = replace(settings, database=database), project
-        self._zone, self._ledger = LandingZone(open_storage(settings)), Ledger()
+        self._zone, self._ledger = LandingZone.of(settings), Ledger()
 
     def read(self) -> Counts:
         """Count now.
@@ -84,6 +84,7 @@ class Counter:
             logged=sum(one.logged for one in applied),
             filtered=sum(one.filtered for one in applied),
             quarantined=sum(one.quarantined for one in applied),
+            erased=sum(one.erased for one in applied),
             pending=max(0, due - sum(one.rows_in for one in applied)),
             online=sum(_pushed_rows(database, online, view) for view in views if view.online_features),
             newest_event_timestamp=_newest(database, views, targets),

@@ -191,6 +191,7 @@ def _log_metadata(total: Applied, applied: Mapping[str, Applied]) -> dict[str, d
         "rows_in": dg.MetadataValue.int(total.rows_in),
         "filtered": dg.MetadataValue.int(total.filtered),
         "quarantined": dg.MetadataValue.int(total.quarantined),
+        **({"erased": dg.MetadataValue.int(total.erased)} if total.erased else {}),
         "new_batches": dg.MetadataValue.int(total.new_batches),
         "skipped_batches": dg.MetadataValue.int(total.skipped_batches),
     }

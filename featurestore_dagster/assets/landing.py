@@ -1,5 +1,6 @@
 """The landed files of each source: compacted, and removed once they are older than the source is kept."""
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -67,7 +68,8 @@ def _landing_asset(project: Project, source: Source, keys: Keys) -> dg.AssetsDef
                 rows = ((ledger.rows.get((batch.batch_id, target)), seqs) for target, seqs in hot.items())
                 return is_applied(batch) and not any(row and row.commit_seq in seqs for row, seqs in rows)
 
-            done = tend(landing, source, now, is_applied=is_applied, is_in_lake=is_in_lake)
+            with landing.erasures.alone() if landing.erasures else nullcontext():
+                done = tend(landing, source, now, is_applied=is_applied, is_in_lake=is_in_lake)
         except FeatureStoreError as error:
             raise failure(error, Cause.INFRASTRUCTURE) from error
         return dg.MaterializeResult(

@@ -1,4 +1,4 @@
-"""Every landed row is, for each view of its source, logged, filtered or quarantined, exactly once."""
+"""Every landed row is, for each view of its source, logged, filtered, quarantined or erased, exactly once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ def accounting_checks(project: Project, keys: Keys = PLAIN) -> list[Check]:
         Check(
             name="accounting",
             key=keys.features(name),
-            description="Landed rows = logged + filtered + quarantined; the log has the rows that the ledger counts.",
+            description="Landed = logged + filtered + quarantined + erased; the log has what the ledger counts.",
             advice="Rows were lost or written twice: keep the landing zone as it is and compare `applied` with it.",
             versions=versions,
             examine=examine,
@@ -41,7 +41,7 @@ def accounting_checks(project: Project, keys: Keys = PLAIN) -> list[Check]:
 def examine(view: FeatureView, scope: Scope) -> Finding:
     """Compare footers with the ledger, batch by batch, and the ledger with the log, as a whole."""
     wrong: list[str] = []
-    landed = logged = filtered = quarantined = 0
+    landed = logged = filtered = quarantined = erased = 0
     commits: list[int] = []
     for batch in scope.batches(view):
         row = scope.ledger.rows.get((batch.batch_id, view.target))
@@ -49,16 +49,16 @@ def examine(view: FeatureView, scope: Scope) -> Finding:
             continue  # `completeness` watches these
         commits.append(row.commit_seq)
         landed, logged = landed + batch.rows, logged + row.logged
-        filtered, quarantined = filtered + row.filtered, quarantined + row.quarantined
-        if not batch.rows == row.rows_in == row.logged + row.filtered + row.quarantined:
+        filtered, quarantined, erased = filtered + row.filtered, quarantined + row.quarantined, erased + row.erased
+        if not batch.rows == row.rows_in == row.logged + row.filtered + row.quarantined + row.erased:
             wrong.append(
                 f"{batch.batch_id} landed with {batch.rows} rows; the ledger says {row.rows_in} = "
-                f"{row.logged} logged + {row.filtered} filtered + {row.quarantined} quarantined"
+                f"{row.logged} logged + {row.filtered} filtered + {row.quarantined} quarantined + {row.erased} erased"
             )
     in_log = _rows_in_log(view, scope, commits)
     if in_log != logged:
         wrong.append(f"the log has {in_log} rows since {scope.since:%Y-%m-%d %H:%M}, the ledger {logged}")
-    counts = {"landed": landed, "logged": logged, "filtered": filtered, "quarantined": quarantined}
+    counts = {"landed": landed, "logged": logged, "filtered": filtered, "quarantined": quarantined, "erased": erased}
     return Finding(tuple(wrong[:5]), counts)
 
 

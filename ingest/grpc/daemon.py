@@ -12,7 +12,6 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from featurestore.definitions.project import Project, load_project
-from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone
 from featurestore.process.daemon import Daemon, run_until_signalled
 from featurestore.process.health import Health
@@ -49,7 +48,7 @@ class GrpcDaemon:
 
     def __init__(self, settings: Settings, project: Project, *, health: Health, registry: CollectorRegistry) -> None:
         self._settings, self._health = settings, health
-        zone, metrics = LandingZone(open_storage(settings)), IngestMetrics(registry)
+        zone, metrics = LandingZone.of(settings), IngestMetrics(registry)
         self._uploads = Uploads(settings, project, zone, metrics)
         self._events = Events(settings, project, zone, metrics, self._uploads)
         self._tokens = Tokens(settings.grpc)

@@ -20,7 +20,6 @@ from featurestore.definitions.project import Project, load_project
 from featurestore.definitions.source import KafkaSource, Source
 from featurestore.errors import DefinitionError, SettingsError, TerminalError, TransientError
 from featurestore.landing.columns import Door
-from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone, utc_now
 from featurestore.process.daemon import Daemon, run_until_signalled
 from featurestore.process.health import Health
@@ -91,7 +90,7 @@ class KafkaDaemon:
             self._settings,
             self._consumer,
             self._topics,
-            LandingZone(open_storage(self._settings)),
+            LandingZone.of(self._settings),
             self._metrics,
             self._sources.__getitem__,
         )
@@ -276,7 +275,7 @@ def main(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; what was taken is landed before it ends."""
     registry, health, project = CollectorRegistry(), Health(), load_project(settings.project)
     ProcessCollector(registry=registry)
-    backlog = Backlog(LandingZone(open_storage(settings)), project, lambda: QueueDatabase.of(settings))
+    backlog = Backlog(LandingZone.of(settings), project, lambda: QueueDatabase.of(settings))
     service = KafkaDaemon(settings, project, health=health, registry=registry, standing=lambda: backlog.standing)
     tune_collector()
     with serve(settings.metrics_port, registry, health), backlog.watching():

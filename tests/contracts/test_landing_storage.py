@@ -4,13 +4,14 @@ import io
 import threading
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from featurestore.errors import CorruptFileError, SettingsError, StoreUnavailableError
+from featurestore.errors import CorruptFileError, SettingsError, StoreUnavailableError, TransientError
 from featurestore.landing.batch import Batch, landed_schema, time_range, to_micros
 from featurestore.landing.blob import BlobStorage
 from featurestore.landing.dead_letters import DeadLetter
@@ -83,6 +84,30 @@ def test_a_file_is_created_once(storage: Storage) -> None:
     assert abs((datetime.now(UTC) - written_at).total_seconds()) < 60
     assert storage.written_at("a/b/2.parquet") is None
     assert storage.names("a/b") == ["1.parquet"]
+
+
+def test_a_file_is_replaced_and_its_name_is_never_free(storage: Storage) -> None:
+    write(storage, "a/1.parquet", b"first")
+    seen: list[bytes] = []
+    taken: list[bool] = []
+
+    def replace() -> None:
+        for number in range(20):
+            with storage.writing("a/1.parquet") as file:
+                file.write(b"%d" % number * 1000)
+                storage.replace(file, "a/1.parquet")
+
+    def look() -> None:
+        for _ in range(20):
+            with suppress(TransientError):  # it was replaced meanwhile
+                seen.append(read(storage, "a/1.parquet"))
+            taken.append(write(storage, "a/1.parquet", b"late"))
+
+    at_once(replace, look)
+    assert {one for one in seen if one != b"first"} <= {b"%d" % number * 1000 for number in range(20)}
+    assert taken == [False] * 20
+    assert read(storage, "a/1.parquet") == b"19" * 1000
+    assert storage.names("a") == ["1.parquet"]
 
 
 def test_of_many_who_create_a_file_one_does(storage: Storage) -> None:

@@ -152,7 +152,7 @@ def landed_files(settings: Settings, source: str = "source_0") -> Iterator[tuple
 
 def audit(settings: Settings, source: str = "source_0") -> Audit:
     """Read every file of every chain."""
-    found, landing = Audit(), LandingZone(open_storage(settings))
+    found, landing = Audit(), LandingZone.of(settings)
     for partition, batch in landed_files(settings, source):
         for row in landing.read(batch).to_pylist():
             place = (partition, row["sequence"])

@@ -1,8 +1,8 @@
--- The ledger lines after $last, oldest first, each with the database's epoch; one row without a line when there are none.
-SELECT store_info.epoch, news.*
+-- The ledger lines after $last, oldest first, each with the database's epoch and how often it had rows erased; one row without a line when there are none.
+SELECT concat_ws('.', store_info.epoch, (SELECT nullif(count(*), 0) FROM erasures)) AS epoch, news.*
 FROM store_info
 LEFT JOIN (
-    SELECT batch_id, target, commit_seq, rows_in, logged, filtered, quarantined, applied_at
+    SELECT batch_id, target, commit_seq, rows_in, logged, filtered, quarantined, erased, applied_at
     FROM applied
     WHERE commit_seq > $last
     ORDER BY commit_seq

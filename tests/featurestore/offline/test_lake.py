@@ -210,7 +210,7 @@ def test_a_lake_is_of_one_database(database: EmbeddedDatabase, lake: Lake, tmp_p
 
 
 def test_one_process_moves_at_a_time(database: EmbeddedDatabase, lake: Lake) -> None:
-    with lake._alone(), pytest.raises(TransientError, match="another process"):
+    with lake.alone(), pytest.raises(TransientError, match="another process"):
         lake.move(database, "activity", LATER)
 
 

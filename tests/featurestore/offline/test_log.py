@@ -92,7 +92,7 @@ def test_targets_are_registered_once(database: EmbeddedDatabase) -> None:
 
 
 def test_the_sums_add_up(database: EmbeddedDatabase) -> None:
-    assert accounting(database) == [TargetCounts("activity@v1", 0, 0, 0, 0, 0, None)]
+    assert accounting(database) == [TargetCounts("activity@v1", 0, 0, 0, 0, 0, 0, None)]
     database.append(job(("a", 3), ("b", 2)))
     filtered = job(("c", 0))
     database.append(type(filtered)("c", ACTIVITY.target, (line("c", 0, filtered=7),), table(), filtered.quarantined))

@@ -10,7 +10,7 @@ import pytest
 from featurestore.errors import CorruptFileError, TerminalError
 from featurestore.landing.disk import DiskStorage
 from featurestore.recovery import backup as backup_module
-from featurestore.recovery.backup import Backup, back_up, read_backup, restore_files, verify
+from featurestore.recovery.backup import Backup, Places, back_up, read_backup, restore_files, verify
 from tests.featurestore.recovery.test_rebuild import LATER, START, Store, fill
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -21,7 +21,15 @@ def quiet(what: str, done: int, of: int) -> None:
 
 
 def saved(store: Store, directory: Path) -> Backup:
-    return back_up(store.zone.storage, store.lake.root, directory, NOW, progress=quiet)
+    return back_up(places(store), directory, NOW, progress=quiet)
+
+
+def places(store: Store) -> Places:
+    return Places(store.zone.storage, store.lake.root, store.lake.root.with_name("erasures"))
+
+
+def nowhere(home: Path) -> Places:
+    return Places(DiskStorage(home / "new"), home / "lake", home / "erasures")
 
 
 @pytest.fixture
@@ -40,7 +48,7 @@ def test_a_restored_backup_has_the_same_log(store: Store, tmp_path: Path) -> Non
     made = saved(store, tmp_path / "backup")
     assert verify(tmp_path / "backup", progress=quiet) == made
     other = Store(tmp_path / "other")
-    restore_files(tmp_path / "backup", DiskStorage(tmp_path / "other" / "landing"), other.lake.root, progress=quiet)
+    restore_files(tmp_path / "backup", places(other), progress=quiet)
     other.rebuild()
     assert other.digest() == before
 
@@ -76,7 +84,7 @@ def test_files_that_are_compacted_meanwhile_are_looked_for_again(
     monkeypatch.setattr(backup_module, "_copy", compacting)
     saved(store, tmp_path / "backup")
     other = Store(tmp_path / "other")
-    restore_files(tmp_path / "backup", DiskStorage(tmp_path / "other" / "landing"), other.lake.root, progress=quiet)
+    restore_files(tmp_path / "backup", places(other), progress=quiet)
     other.rebuild()
     assert other.digest() == before
 
@@ -88,11 +96,11 @@ def test_a_damaged_backup_is_refused_before_anything_changes(store: Store, tmp_p
             whole = (tmp_path / "backup" / one.path).read_bytes()
             (tmp_path / "backup" / one.path).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
             with pytest.raises(CorruptFileError, match="not what was copied"):
-                restore_files(tmp_path / "backup", DiskStorage(tmp_path / "new"), tmp_path / "lake", progress=quiet)
+                restore_files(tmp_path / "backup", nowhere(tmp_path), progress=quiet)
             (tmp_path / "backup" / one.path).write_bytes(whole)
     (tmp_path / "backup" / made.files[0].path).unlink()
     with pytest.raises(CorruptFileError, match="is missing"):
-        restore_files(tmp_path / "backup", DiskStorage(tmp_path / "new"), tmp_path / "lake", progress=quiet)
+        restore_files(tmp_path / "backup", nowhere(tmp_path), progress=quiet)
     assert not (tmp_path / "new").exists()
     assert not (tmp_path / "lake").exists()
 
@@ -125,7 +133,7 @@ def test_a_directory_of_other_things_is_left_alone(store: Store, tmp_path: Path)
 def test_nothing_is_overwritten(store: Store, tmp_path: Path) -> None:
     saved(store, tmp_path / "backup")
     with pytest.raises(TerminalError, match="overwrites nothing"):
-        restore_files(tmp_path / "backup", store.zone.storage, tmp_path / "lake", progress=quiet)
+        restore_files(tmp_path / "backup", places(store), progress=quiet)
     shutil.rmtree(tmp_path / "backup")
     with pytest.raises(TerminalError, match="no whole backup"):
-        restore_files(tmp_path / "backup", DiskStorage(tmp_path / "new"), tmp_path / "lake", progress=quiet)
+        restore_files(tmp_path / "backup", nowhere(tmp_path), progress=quiet)

@@ -68,6 +68,7 @@ def test_where_every_record_is() -> None:
         logged=1_900,
         filtered=50,
         quarantined=30,
+        erased=0,
         pending=20,
         online=1_900,
         newest_event_timestamp=None,

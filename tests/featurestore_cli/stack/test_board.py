@@ -22,6 +22,7 @@ COUNTS = Counts(
     logged=1204290,
     filtered=0,
     quarantined=12,
+    erased=0,
     pending=0,
     online=1204290,
     newest_event_timestamp=datetime(2026, 1, 1, tzinfo=UTC),
