@@ -273,11 +273,11 @@ def test_it_goes_on_after_days_of_standing_still(platform: Platform) -> None:
     run = platform.instance.get_run_by_id(stopped)
     assert run
     platform.instance.report_run_failed(run)  # by run monitoring, or the reconciler
-    for hours in range(48):
-        platform.land("b", at=platform.now - timedelta(hours=47 - hours))
+    for hours in range(12):
+        platform.land("b", at=platform.now - timedelta(hours=11 - hours))
     platform.settle()
     with platform.connect() as services:
-        assert len(services.backlog.ledger(platform.project, services.database).rows) == 49
+        assert len(services.backlog.ledger(platform.project, services.database).rows) == 13
     assert not Cursor.from_json(platform.cursor, platform.now).troubles
 
 
