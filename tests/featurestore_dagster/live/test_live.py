@@ -110,7 +110,9 @@ def test_hours_are_done_again_from_the_command_line_though_their_files_were_comp
     compacted = live.instance.get_latest_materialization_event(dg.AssetKey(["landing", "clicks"]))
     assert compacted
     assert compacted.asset_materialization
-    assert compacted.asset_materialization.metadata["compacted_batches"].value == 2
+    count = compacted.asset_materialization.metadata["compacted_batches"].value
+    assert isinstance(count, int)
+    assert count >= 2  # more, if an hour ended meanwhile
     before = {run.run_id for run in live.instance.get_runs()}
     job = ("-w", "workspace.yaml", "-j", "apply_batches")
     commands = [
