@@ -28,6 +28,7 @@ from featurestore.landing.batch import Batch, landed_schema
 from featurestore.landing.erasures import Erasures
 from featurestore.landing.publish import Published
 from featurestore.landing.zone import LandingZone, kafka_chain
+from featurestore.models.memory import MemoryBlobs, MemoryModelStore
 from featurestore.offline.lake import Lake
 from featurestore.online.memory import MemoryOnlineStore
 from featurestore.online.store import OnlineStore
@@ -38,8 +39,8 @@ from featurestore_dagster.services import Connect, Services
 
 
 def memory_resources(directory: Path | None = None) -> Resources:
-    """The product's own landing zone and log in `directory` (by default one that goes with the process), and an online
-    store in memory. The log is closed after each run; between runs `duckdb` opens the same file."""
+    """The product's own landing zone and log in `directory` (by default one that goes with the process); the online
+    store and the models in memory. The log is closed after each run; between runs `duckdb` opens the same file."""
     root = directory or _temporary()
     root.mkdir(parents=True, exist_ok=True)
     duckdb = DuckDBResource(database=str(root / "features.duckdb"))
@@ -55,6 +56,8 @@ def memory_resources(directory: Path | None = None) -> Resources:
         "database": database,
         "lake": Lake(_lake_of(duckdb.database)),
         "online": MemoryOnlineStore(),
+        "blobs": MemoryBlobs(),
+        "models": MemoryModelStore(),
         "training_sets": TrainingSetFiles(root / "training_sets"),
         "duckdb": duckdb,
     }

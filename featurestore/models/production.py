@@ -1,5 +1,6 @@
 """From what is to be served to what is served: fetch, check, publish."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -9,13 +10,22 @@ from featurestore.models.gate import MAX_ARTIFACT_BYTES, Refusal, check
 from featurestore.models.history import Scan
 from featurestore.models.log import Production
 from featurestore.models.metadata import Artifact, ModelVersion
-from featurestore.models.publish import ModelStore
 
 
 class Downloads(Protocol):
     """What is needed of ModelBlobs."""
 
     def download(self, artifact: Artifact) -> bytes: ...
+
+
+class Publishes(Protocol):
+    """What is needed of ModelStore."""
+
+    def publish(self, version: ModelVersion, artifacts: Mapping[str, bytes], generation: int) -> bool: ...
+
+    def withdraw(self, model_id: str, generation: int) -> bool: ...
+
+    def is_whole(self, model_id: str, generation: int) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +39,7 @@ class Outcome:
     refusals: tuple[Refusal, ...] = ()
 
 
-def bring(wanted: Production, scan: Scan, blobs: Downloads, store: ModelStore, project: Project) -> Outcome:
+def bring(wanted: Production, scan: Scan, blobs: Downloads, store: Publishes, project: Project) -> Outcome:
     """Publish the version that is to be served, or withdraw the model; doing it again changes nothing.
 
     Raises:

@@ -94,18 +94,9 @@ class ModelStore:
 
         Doing it again with the same generation repairs what was lost.
         """
-        listed = tuple(_published(artifact) for artifact in version.artifacts)
-        manifest = Manifest(
-            model_id=version.model_id,
-            generation=generation,
-            version=version.version,
-            expected_features=version.expected_features,
-            view_versions=version.view_versions,
-            artifacts=listed,
-            golden=version.golden,
-        )
-        plain = [artifacts[one.artifact_type] for one in listed if not one.chunks]
-        pieces = [piece for one in listed if one.chunks for piece in _pieces(artifacts[one.artifact_type])]
+        manifest = manifest_of(version, generation)
+        plain = [artifacts[one.artifact_type] for one in manifest.artifacts if not one.chunks]
+        pieces = [piece for one in manifest.artifacts if one.chunks for piece in _pieces(artifacts[one.artifact_type])]
         return self._flip(manifest, plain, pieces)
 
     def withdraw(self, model_id: str, generation: int) -> bool:
@@ -196,6 +187,19 @@ class ModelStore:
 
     def _manifest_key(self, model_id: str) -> str:
         return f"{self._root(model_id)}artifact"
+
+
+def manifest_of(version: ModelVersion, generation: int) -> Manifest:
+    """What is published of a version."""
+    return Manifest(
+        model_id=version.model_id,
+        generation=generation,
+        version=version.version,
+        expected_features=version.expected_features,
+        view_versions=version.view_versions,
+        artifacts=tuple(_published(artifact) for artifact in version.artifacts),
+        golden=version.golden,
+    )
 
 
 def _published(artifact: Artifact) -> PublishedArtifact:

@@ -13,8 +13,7 @@ from featurestore.landing.pending import Cause
 from featurestore.models.likeness import unlike_training
 from featurestore.models.log import metadata_job, productions
 from featurestore.models.metadata import ModelVersion
-from featurestore.models.production import Outcome, bring, promoted
-from featurestore.models.publish import ModelStore
+from featurestore.models.production import Outcome, Publishes, bring, promoted
 from featurestore_dagster.names import MODELS, PLAIN, Keys
 from featurestore_dagster.partitions import model_partitions
 from featurestore_dagster.runs import failure
@@ -102,7 +101,7 @@ def _production_asset(project: Project, keys: Keys) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
         blobs: dg.ResourceParam[Blobs],
         database: dg.ResourceParam[Database],
-        models: dg.ResourceParam[ModelStore],
+        models: dg.ResourceParam[Publishes],
     ) -> Iterator[dg.MaterializeResult | dg.AssetObservation]:
         model_id = context.partition_key
         try:

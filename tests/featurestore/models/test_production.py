@@ -17,6 +17,7 @@ from featurestore.errors import StoreUnavailableError, TransientError
 from featurestore.models.blobs import ModelBlobs
 from featurestore.models.example import MODEL_ID
 from featurestore.models.log import metadata_job, productions
+from featurestore.models.memory import MemoryBlobs, MemoryModelStore
 from featurestore.models.metadata import Golden, ModelVersion
 from featurestore.models.production import Outcome, bring
 from featurestore.models.publish import ModelStore
@@ -37,21 +38,24 @@ from tests.services import Azurite
 
 pytestmark = pytest.mark.services
 
+SERVICES, MEMORY = "services", "memory"  # the container and Redis, or what tests of users have in their place
+everywhere = pytest.mark.parametrize("way", [SERVICES, MEMORY], indirect=True)
+
 
 @dataclass
 class Way:
     """Everything between a push and a reader."""
 
-    blobs: ModelBlobs
+    blobs: ModelBlobs | MemoryBlobs
     container: ContainerClient
     database: EmbeddedDatabase
-    store: ModelStore
+    store: ModelStore | MemoryModelStore
 
     def promote(self, version: str, **more: str) -> None:
         self.blobs.promote(MODEL_ID, version, actor="anna", now=NOW, **more)
 
     def log(self) -> None:
-        self.database.append(metadata_job(self.blobs.versions()))
+        self.database.append(metadata_job(self.blobs.scan().versions))
 
     def run(self, of: object = PROJECT) -> Outcome:
         """What the assets do when something changed."""
@@ -66,10 +70,13 @@ class Way:
 
 
 @pytest.fixture
-def way(azurite: Azurite, redis_url: str) -> Generator[Way]:
+def way(request: pytest.FixtureRequest, azurite: Azurite, redis_url: str) -> Generator[Way]:
     name = f"c{uuid.uuid4().hex}"
     with ContainerClient.from_connection_string(azurite.connection_string, name) as container:
-        way = Way(azurite.blobs(name), container, EmbeddedDatabase(), ModelStore(redis_url))
+        if getattr(request, "param", SERVICES) == SERVICES:
+            way = Way(azurite.blobs(name), container, EmbeddedDatabase(), ModelStore(redis_url))
+        else:
+            way = Way(MemoryBlobs(), container, EmbeddedDatabase(), MemoryModelStore())
         for version in "12":
             way.blobs.push(*pushed(version))
         yield way
@@ -78,6 +85,7 @@ def way(azurite: Azurite, redis_url: str) -> Generator[Way]:
         way.store.close()
 
 
+@everywhere
 def test_only_what_is_promoted_is_served(way: Way) -> None:
     way.log()
     assert productions(way.database) == []
@@ -88,6 +96,7 @@ def test_only_what_is_promoted_is_served(way: Way) -> None:
     assert not way.run().published
 
 
+@everywhere
 def test_rollback_and_retirement(way: Way) -> None:
     for version in "121":
         way.promote(version)
@@ -101,6 +110,7 @@ def test_rollback_and_retirement(way: Way) -> None:
     assert (way.run().version, way.served) == ("1", "1")
 
 
+@everywhere
 def test_the_log_says_each_thing_once(way: Way) -> None:
     way.promote("1")
     way.log()
