@@ -1,6 +1,7 @@
 """The process of the database service: the service, with the door for values that other services send."""
 
 from functools import partial
+from typing import NoReturn
 
 from prometheus_client import CollectorRegistry
 
@@ -8,6 +9,7 @@ from featurestore.database.raw import RawSource
 from featurestore.database.service import DatabaseService
 from featurestore.database.tables import schema_job
 from featurestore.definitions.project import Project, load_project
+from featurestore.errors import QueryError
 from featurestore.landing.batch import landed_schema
 from featurestore.landing.disk import DiskStorage
 from featurestore.landing.zone import LandingZone
@@ -42,7 +44,12 @@ def main(settings: Settings) -> int:
 
 
 def raw_sources(project: Project, zone: LandingZone) -> list[RawSource]:
-    """The sources whose landed files DuckDB can open: those on this machine's disk."""
-    if not isinstance(zone.storage, DiskStorage):
-        return []
-    return [RawSource(one.name, landed_schema(one), partial(zone.files, one.name)) for one in project.sources]
+    """The sources as SQL reads their landed rows. DuckDB opens files on this machine's disk alone."""
+    files = zone.files if isinstance(zone.storage, DiskStorage) else _out_of_reach
+    return [RawSource(one.name, landed_schema(one), partial(files, one.name)) for one in project.sources]
+
+
+def _out_of_reach(source: str) -> NoReturn:
+    raise QueryError(
+        f"{source} lands in blob storage, out of its reach; log.<view>_v<version> has what views made of it"
+    )

@@ -46,7 +46,7 @@ def settings_for(home: Path, redis_url: str, **database: object) -> Settings:
 def on_a_thread(settings: Settings, schema: SchemaJob = SCHEMA) -> Generator[Serving]:
     """Run it until the end of the context; what ended it earlier is raised then."""
     health, registry = Health(), CollectorRegistry()
-    zone = LandingZone(settings.landing_dir)
+    zone = LandingZone.of(settings)
     service = DatabaseService(
         settings,
         schema=schema,
