@@ -127,10 +127,13 @@ def _kind(cursor: duckdb.DuckDBPyConnection, sql: str) -> str:
 
 
 def _operators(cursor: duckdb.DuckDBPyConnection, sql: str, params: Bound) -> set[str]:
+    """Of the plan as it is written: what the optimizer leaves out (`WHERE $never`), other values or rows bring back."""
+    cursor.execute("SET SESSION enable_optimizer = false")
     try:
         plans = cursor.execute(f"EXPLAIN (FORMAT JSON)\n{sql}", params).fetchall()
     except duckdb.Error as error:
         raise type(error)(_LINE.sub(lambda match: f"LINE {int(match[1]) - 1}:", str(error))) from error
+    cursor.execute("SET SESSION enable_optimizer = true")
     nodes = [node for _, text in plans for node in msgspec.json.decode(text, type=list[_Node])]
     names: set[str] = set()
     while nodes:

@@ -154,6 +154,29 @@ def test_what_was_found_harmless_does_not_vouch_for_a_text_that_comes_as_a_param
     assert victim.state() == before
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT name FROM kept UNION ALL SELECT name FROM duckdb_settings() WHERE $go",
+        "SELECT * FROM kept LEFT JOIN duckdb_settings() AS f ON $go",
+        "SELECT CASE WHEN $go THEN (SELECT count(*) FROM duckdb_settings()) END",
+        "WITH made AS (SELECT * FROM duckdb_settings()) SELECT * FROM kept WHERE $go AND EXISTS (FROM made)",
+        "SELECT * FROM duckdb_settings() LIMIT CAST($go AS INTEGER)",
+        "SELECT * FROM duckdb_settings() WHERE $go AND now() > TIMESTAMPTZ '2100-01-01'",
+        "SELECT * FROM kept, duckdb_settings() WHERE $go AND kept.id > 1000",
+    ],
+)
+def test_what_a_plan_leaves_out_for_some_values_is_checked_as_well(victim: Victim, sql: str) -> None:
+    """What was found harmless is not looked at again, whatever values come with the text and whatever rows are new."""
+    guard = Guard(CAPS)
+    for go in (False, True):
+        with (
+            reading(victim.connection) as cursor,
+            pytest.raises(QueryError, match="DUCKDB_SETTINGS is not allowed here"),
+        ):
+            guard.read(cursor, sql, {"go": go})
+
+
 READS = [
     "SELECT * FROM kept",
     "FROM kept",
