@@ -83,6 +83,9 @@ class BlobStorage:
         except BlobMissingError:
             pass
 
+    def remove_directory(self, directory: str) -> None:
+        """Nothing is to be done: a directory is there as long as it has files."""
+
     def _list(self, directory: str) -> list[Any]:
         try:
             with self._container.explained("the container"):

@@ -102,6 +102,13 @@ class DiskStorage:
     def remove(self, path: str) -> None:
         (self.root / path).unlink(missing_ok=True)
 
+    def remove_directory(self, directory: str) -> None:
+        try:
+            (self.root / directory).rmdir()
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+
 
 def fsync_directory(path: Path) -> None:
     """Make the names in a directory durable."""

@@ -73,6 +73,10 @@ class Storage(Protocol):
         """Remove a file, if it is there."""
         ...
 
+    def remove_directory(self, directory: str) -> None:
+        """Remove a directory, if it is there and empty; nobody is about to write to it."""
+        ...
+
 
 def open_storage(settings: Settings) -> Storage:
     """The storage that the settings name; nothing is asked before the first call."""

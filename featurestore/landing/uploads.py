@@ -213,10 +213,11 @@ class UploadLanding:
                 self._storage.remove(f"{self.chain}/{name}")
 
     def discard(self) -> None:
-        """Remove the parts that were written here: nobody else knows their names."""
+        """Remove the parts that were written here: nobody else knows their names. Nobody else is landing the upload."""
         for part in self._parts:
             self._storage.remove(f"{self.chain}/{part.name}")
         self._parts = []
+        self._storage.remove_directory(self.chain)
 
     def _conclude(self, manifest: Manifest) -> Manifest:
         path = f"{self.chain}/{MANIFEST}"

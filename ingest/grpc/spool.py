@@ -152,6 +152,12 @@ class SpoolDirectory:
             raise
         return Spool(directory, announced)
 
+    def remove_unannounced(self) -> None:
+        """Remove what a kill left of one that was about to begin, or to go; nobody creates one meanwhile."""
+        for name in self.names():
+            if not (self._root / name / _ANNOUNCED).exists():
+                shutil.rmtree(self._root / name, ignore_errors=True)
+
     def names(self) -> list[str]:
         return sorted(path.name for path in self._root.iterdir()) if self._root.exists() else []
 

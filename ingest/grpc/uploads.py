@@ -151,9 +151,10 @@ class Uploads:
 
     def receive(self, source: str, upload_id: str, chunks: Iterable[Chunk]) -> Status:
         """Append chunks; land the file when all of it is there. What came before an error is kept."""
-        if (concluded := self._concluded(source, upload_id)) is not None:
-            return concluded
-        with self._claimed(source, upload_id) as spool:
+        with self.held(source, upload_id):
+            if (concluded := self._concluded(source, upload_id)) is not None:
+                return concluded
+            spool = self._spool(source, upload_id)
             with spool.appending() as appender:
                 for chunk in chunks:
                     _append(appender, chunk, spool.announced)
@@ -168,9 +169,10 @@ class Uploads:
 
     def cancel(self, source: str, upload_id: str) -> Status:
         """Give an upload up, unless it has landed."""
-        if (concluded := self._concluded(source, upload_id)) is not None:
-            return concluded
-        with self._claimed(source, upload_id) as spool:
+        with self.held(source, upload_id):
+            if (concluded := self._concluded(source, upload_id)) is not None:
+                return concluded
+            spool = self._spool(source, upload_id)
             manifest = self._zone.open_upload(source, safe_id(upload_id)).cancel(utc_now)
             spool.remove()
             return status_of(self._zone, manifest)
@@ -178,6 +180,8 @@ class Uploads:
     def sweep(self) -> None:
         """Forget what nobody goes on with, and what a crash left of uploads that are decided."""
         expire_s = self._settings.grpc.expire_s
+        with self._lock:
+            self._spools.remove_unannounced()
         for name in self._spools.expired(expire_s):
             with self._lock:
                 spool = self._spools.get(name) if name not in self._busy else None
@@ -234,11 +238,6 @@ class Uploads:
         if spool is None:
             raise RefusedError(grpc.StatusCode.NOT_FOUND, f"there is no upload {upload_id!r}; begin with StartUpload")
         return spool
-
-    @contextmanager
-    def _claimed(self, source: str, upload_id: str) -> Generator[Spool]:
-        with self.held(source, upload_id):
-            yield self._spool(source, upload_id)
 
     @contextmanager
     def held(self, source: str, upload_id: str) -> Generator[None]:

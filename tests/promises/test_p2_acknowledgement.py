@@ -5,22 +5,15 @@ controls: as if files, or directories, were not synced, acknowledged rows are mi
 """
 
 import os
-import random
-import signal
-import subprocess
-import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
-from featurestore.errors import TransientError
 from featurestore.landing.zone import LandingZone
 from featurestore.settings import Settings
-from ingest.client import UploadReport, send_events, upload
+from ingest.client import send_events, upload
 from ingest.grpc.spool import Announced, SpoolDirectory
 from tests.corpus.bad_files import HEADER, LINE, ndjson
 from tests.ingest.grpc.conftest import serving
@@ -28,7 +21,6 @@ from tests.ingest.kafka.conftest import Topic, daemon, project, rows_in
 from tests.ingest.kafka.conftest import settings as settings
 from tests.ingest.kafka.conftest import topic as topic
 from tests.ingest.power import Durable
-from tests.services import ENV, Ports
 
 SYNCED: tuple[Literal["", "files", "directories"], ...] = ("", "files", "directories")
 
@@ -134,55 +126,3 @@ def test_offsets_are_committed_after_the_rows_are_durable(
             assert sum(zone.read(batch).num_rows for batch in zone.batches()) == tail.end == rows_in(settings)
             looks += position.offset > 0
     assert looks > 0, "nothing was ever committed: nothing was tried"
-
-
-def upload_patiently(path: Path, address: str) -> UploadReport:
-    while True:
-        try:
-            return upload(path, "profiles", address=address)
-        except TransientError:
-            continue
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_uploads_that_are_reported_are_landed_once_however_the_service_dies(plain: Settings, tmp_path: Path) -> None:
-    chance, never = random.Random(2), threading.Event()
-    address = f"127.0.0.1:{Ports().take()}"
-    paths = [tmp_path / f"{number}.csv" for number in range(6)]
-    for number, path in enumerate(paths):
-        path.write_bytes(HEADER + LINE.replace(b"1,", b"%d," % (number + 1), 1) * 40_000)
-    env = ENV | {
-        "FEATURESTORE_PROJECT": "tests.ingest.grpc.conftest:PROJECT",
-        "FEATURESTORE_DATA_DIR": str(plain.data_dir),
-        "FEATURESTORE_GRPC_ADDRESS": address,
-        "FEATURESTORE_INGEST_DISK_RESERVE_BYTES": "0",
-    }
-
-    def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-m", "ingest", "grpc"], env=env, stderr=subprocess.DEVNULL)
-
-    process, kills = start(), 0
-    try:
-        with ThreadPoolExecutor(3) as pool:
-            sending = [pool.submit(upload_patiently, path, address) for path in paths]
-            while not all(future.done() for future in sending):
-                never.wait(chance.uniform(1.5, 3.0))
-                if kills < 4:
-                    process.kill()
-                    process.wait(10)
-                    process, kills = start(), kills + 1
-            reports = [future.result() for future in sending]
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-
-    assert kills > 0
-    zone = LandingZone(plain.landing_dir)
-    landed = {batch.chain.split("upload=")[1]: zone.read(batch) for batch in zone.batches("profiles")}
-    assert {report.upload_id for report in reports} == landed.keys()
-    assert len(zone.batches("profiles")) == len(paths)
-    users = [set(table["user_id"].to_pylist()) for table in landed.values()]
-    assert sorted(user for one in users for user in one) == [1, 2, 3, 4, 5, 6]
-    assert all(table.num_rows == 40_000 for table in landed.values())
-    assert list((plain.data_dir / "uploads").iterdir()) == []

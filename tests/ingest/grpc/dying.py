@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import google_crc32c
 from prometheus_client import CollectorRegistry
 
 from featurestore.landing.disk import DiskStorage
+from featurestore.landing.uploads import MANIFEST
 from featurestore.landing.zone import LandingZone
 from featurestore.settings import GrpcSettings, IngestSettings, Settings
 from ingest.grpc.events import Events
@@ -55,7 +56,7 @@ class Found:
     visible: tuple[int, ...]  # rows of each source's landed chains, before the restart
     landed: tuple[int, ...]  # and after it
     dead: int
-    leftovers: int  # files that nothing names
+    leftovers: int  # files and directories that nothing names
 
 
 class Sender:
@@ -156,12 +157,13 @@ def rows(zone: LandingZone) -> tuple[int, ...]:
 
 
 def leftovers(data_dir: Path, zone: LandingZone) -> int:
-    named: set[str] = set()
-    for batch in zone.batches("profiles"):
-        named |= {batch.batch_id, f"{batch.chain}/{batch.dead_letters}", f"{batch.chain}/manifest.json"}
-    files: Iterable[Path] = (path for path in (data_dir / "landing").rglob("*") if path.is_file())
-    spooled = [path for path in (data_dir / "uploads").rglob("*") if path.is_file()]
-    return len({str(path.relative_to(data_dir / "landing")) for path in files} - named) + len(spooled)
+    """Files and directories of uploads that no manifest names."""
+    landing, named = data_dir / "landing", set[Path]()
+    for upload in zone.uploads("profiles"):
+        if decided := upload.manifest():
+            names = ("", MANIFEST, decided.dead_letters, *(part.name for part in decided.parts))
+            named |= {landing / upload.chain / name for name in names}
+    return len({*(landing / "profiles").rglob("*"), *(data_dir / "uploads").rglob("*")} - named)
 
 
 def fresh(data_dir: Path) -> LandingZone:

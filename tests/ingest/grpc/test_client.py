@@ -35,14 +35,24 @@ def test_only_who_sends_the_token_is_served(settings: Settings, tmp_path: Path) 
         assert health.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_a_wrong_file_is_refused_whole_and_forgotten(address: str, settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"user_id,income\n1,2\n", "needs the column as_of, debt, age_years"),
+        (HEADER + LINE * 40_000 + b"1" * (5 << 20), "longer than"),  # behind rows that were written
+    ],
+)
+def test_a_wrong_file_is_refused_whole_and_forgotten(
+    settings: Settings, tmp_path: Path, content: bytes, reason: str
+) -> None:
     path = tmp_path / "a.csv"
-    path.write_bytes(b"user_id,income\n1,2\n")
+    path.write_bytes(content)
 
-    with pytest.raises(TerminalError, match="needs the column as_of, debt, age_years"):
+    with serving(with_grpc(settings, part_rows=10_000)) as address, pytest.raises(TerminalError, match=reason):
         upload(path, "profiles", address=address)
 
     assert list((settings.data_dir / "uploads").iterdir()) == []
+    assert list(settings.landing_dir.glob("profiles/*")) == []
 
 
 def test_bad_rows_are_named_and_kept(address: str, zone: LandingZone, tmp_path: Path) -> None:
