@@ -8,7 +8,7 @@ whatever ends this, it is done again from the beginning: by the same command, or
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
@@ -27,7 +27,7 @@ from featurestore.landing import erase as landed_files
 from featurestore.landing.batch import from_micros, to_micros
 from featurestore.landing.erase import TakenOut
 from featurestore.landing.erasures import Erasure, Erasures, key_texts_of
-from featurestore.landing.zone import LandingZone
+from featurestore.landing.zone import LandingZone, utc_now
 from featurestore.offline import erase as lake_files
 from featurestore.offline.lake import Lake
 from featurestore.offline.newest import newest_rows
@@ -66,6 +66,7 @@ class Holdings:
     online: OnlineStore
     redis_urls: Sequence[str] = ()  # whose files are written anew
     redis_timeout_s: float = 5.0
+    now: Callable[[], datetime] = utc_now
 
     @property
     def erasures(self) -> Erasures:
@@ -199,7 +200,7 @@ def take_out_again(zone: LandingZone, lake: Lake, database: Database) -> TakenOu
 
 def sweep_online(holdings: Holdings, erasure: Erasure) -> int:
     """Make the online store that of the log: of the entity, and of all of other entities with views of its sources."""
-    now, database, erasures = datetime.now(UTC), holdings.database, holdings.erasures
+    now, database, erasures = holdings.now(), holdings.database, holdings.erasures
     changed = 0
 
     def ours(entity_ids: Sequence[str]) -> Sequence[str]:

@@ -1,11 +1,14 @@
-"""P6: live pushes, a backfill, a rebuild, activations, a broken connection or a flush at once: when they are done,
-online is the log, field by field. Negative control: a plain HSET."""
+"""P6: live pushes, a backfill, a rebuild, activations, erasures, a broken connection or a flush at once: when they are
+done, online is the log, field by field. Negative controls: a plain HSET, an erasure that leaves the online store alone.
+"""
 
 import random
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import timedelta
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -15,6 +18,9 @@ import featurestore as fs
 from featurestore.database.embedded import EmbeddedDatabase
 from featurestore.entity_id import Piece
 from featurestore.errors import StoreUnavailableError
+from featurestore.landing.erasures import Erasure, Erasures
+from featurestore.landing.zone import LandingZone
+from featurestore.offline.lake import Lake
 from featurestore.offline.log import Ledger
 from featurestore.offline.newest import newest_rows
 from featurestore.offline.tables import schema_job
@@ -28,6 +34,7 @@ from featurestore.online.redis_store import RedisOnlineStore
 from featurestore.online.values import PutCounts
 from featurestore.online.writer import Encoded, fields_by_key
 from featurestore.order import Order, tie
+from featurestore.recovery import erase
 from featurestore.recovery.online import fill, refill
 from featurestore.versions import activate, mirror
 from tests.featurestore.online.examples import EVENTS, NOW, NOW_US, SECOND, USER, append, row, table
@@ -72,21 +79,31 @@ def plainly(wire: Wire, chunk: Encoded) -> PutCounts:
 class Platform:
     """The writers of one history, on one log and one Redis."""
 
-    def __init__(self, seed: int, way: Way, client: redis.Redis) -> None:
+    def __init__(self, seed: int, way: Way, client: redis.Redis, home: Path) -> None:
         self.dice, self.way, self.client = random.Random(seed), way, client
         self.database = EmbeddedDatabase()
         self.database.ensure(schema_job(PROJECT))
         self.store = RedisOnlineStore(way.url, timeout_s=10)
+        self.holdings = erase.Holdings(
+            project=PROJECT,
+            zone=LandingZone(home / "landing", Erasures(home / "erasures")),
+            database=self.database,
+            lake=Lake(home / "lake"),
+            online=self.store,
+            now=lambda: NOW,
+        )
+        self.halfway = threading.Event()
         self._rows: dict[tuple[str, int], pa.Table] = {}
 
     def run(self) -> None:
-        """All at once, until all are done; then what is not listed is pushed again, as the sensor has it."""
+        """All at once, until all are done; then what is not listed is pushed again, and erasures are finished."""
         actors = [
             lambda: self.write(VERSIONS[0], late=False),
             lambda: self.write(VERSIONS[1], late=False),
             lambda: self.write(VERSIONS[0], late=True),
             self.rebuild,
             self.choose,
+            self.erase,
         ]
         threads = [threading.Thread(target=actor) for actor in actors]
         self.way.after(self.dice.randint(1, 40_000), self.dice.choice((lambda: True, self.flush)))
@@ -101,11 +118,14 @@ class Platform:
                 for line in missing:
                     self.push(view, line)
         mirror(logged_versions(self.database), self.store)
+        self.finish_erasures()
 
     def write(self, view: fs.FeatureView, *, late: bool) -> None:
         """A run after the other; some end between the log and the push, some in it. A backfill brings older events."""
         dice = random.Random(f"{view.target} {late} {self.dice.random()}")
         for batch in range(BATCHES):
+            if batch == BATCHES // 2:
+                self.halfway.set()
             ago = (20, 60) if late else (0, 20)
             places = [
                 Order(NOW_US - dice.randint(*ago) * SECOND, NOW_US + batch, number, tie(f"{late} {batch}"))
@@ -134,6 +154,25 @@ class Platform:
         for version in (2, 1, 2):
             with suppress(StoreUnavailableError):
                 activate(f"visits@v{version}", self.database, self.store)
+
+    def erase(self) -> None:
+        """Half of the entities, when they have rows; what comes after that has landed later, and stays."""
+        assert self.halfway.wait(60)
+        for entity_id in ENTITIES[::2]:
+            erasure = erase.decide(self.holdings, USER, entity_id, NOW + timedelta(seconds=1))
+            with suppress(StoreUnavailableError):
+                self.carry_out(erasure)
+
+    def carry_out(self, erasure: Erasure) -> None:
+        erase.carry_out(self.holdings, erasure, progress=lambda *_: None)
+
+    def finish_erasures(self) -> None:
+        """As the job of that name has it: those that were broken off, then all, when no push can be on its way."""
+        for erasure in self.holdings.erasures.all():
+            if erasure.entity_id:
+                self.carry_out(erasure)
+        for erasure in self.holdings.erasures.all():
+            erase.settle(self.holdings, erasure)
 
     def flush(self) -> bool:
         self.client.flushall()
@@ -168,9 +207,9 @@ class Platform:
 
 
 def differences_after(seed: int, url: str) -> list[str]:
-    with way_to(url) as way, redis.Redis.from_url(url) as client:
+    with tempfile.TemporaryDirectory() as home, way_to(url) as way, redis.Redis.from_url(url) as client:
         client.flushall()
-        platform = Platform(seed, way, client)
+        platform = Platform(seed, way, client, Path(home))
         with closing(platform.database), closing(platform.store):
             platform.run()
             return platform.differences()
@@ -183,4 +222,11 @@ def test_when_all_are_done_online_is_the_log(redis_url: str, seed: int) -> None:
 
 def test_with_a_plain_hset_it_is_not(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_store, "put_rows", plainly)
+    assert any(differences_after(seed, redis_url) for seed in range(20))
+
+
+def test_with_erasures_that_leave_the_online_store_alone_it_is_not(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erase, "sweep_online", lambda *_: 0)
     assert any(differences_after(seed, redis_url) for seed in range(20))
