@@ -10,6 +10,7 @@ import json
 import shutil
 import sys
 import tempfile
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -20,15 +21,20 @@ import redis
 import featurestore as fs
 from featurestore.apply import apply_batches
 from featurestore.database.embedded import EmbeddedDatabase
+from featurestore.database.migrations.run import FORMAT
 from featurestore.landing.batch import landed_schema
 from featurestore.landing.dead_letters import DeadLetter
+from featurestore.landing.erasures import Erasures
 from featurestore.landing.zone import LandingZone, job_chain, kafka_chain
+from featurestore.offline.lake import Lake
 from featurestore.offline.tables import schema_job
 from featurestore.online.redis_store import RedisOnlineStore
+from featurestore.recovery.erase import Holdings, carry_out, decide
 from tests.services import redis_process
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
-KEPT = Path(__file__).parent / "1"
+LATER = NOON + timedelta(days=8)
+KEPT = Path(__file__).parent / str(FORMAT)
 
 USER = fs.Entity("user", key="user_id")
 EVENTS = fs.KafkaSource("events", timestamp="at", schema={"user_id": int, "action": str, "amount": float | None})
@@ -47,6 +53,7 @@ ACTIVITY = fs.FeatureView(
 PROJECT = fs.Project((ACTIVITY,))
 
 RECORDS = [(1, "view", 1.5), (2, "ping", None), (1, "buy", 20.0), (3, "buy", -1.0), (2, "view", None), (3, "view", 4.0)]
+ERASED = "2"  # since format 2
 
 
 def rows(first: int, count: int) -> pa.Table:
@@ -123,20 +130,29 @@ def octets(value: str) -> bytes:
 
 
 def keep(directory: Path) -> None:
-    """Make the state anew."""
+    """Make the state anew: two batches in the lake, what was applied after the move not, and a user erased."""
     shutil.rmtree(directory, ignore_errors=True)
-    zone = LandingZone(directory / "landing")
+    zone, lake = LandingZone(directory / "landing", Erasures(directory / "erasures")), Lake(directory / "lake")
     land(zone)
+    batches = zone.batches()
     with tempfile.TemporaryDirectory() as scratch, redis_process(Path(scratch)) as server:
-        database, online = EmbeddedDatabase(Path(scratch) / "kept.duckdb"), RedisOnlineStore(server.url)
-        database.ensure(schema_job(PROJECT))
-        apply_batches(ACTIVITY, zone.batches(), zone, database, online)
-        online.close()
-        database.close()
+        file = Path(scratch) / "kept.duckdb"
+        with (
+            closing(EmbeddedDatabase(file, lake_dir=lake.root)) as database,
+            closing(RedisOnlineStore(server.url)) as online,
+        ):
+            database.ensure(schema_job(PROJECT))
+            apply_batches(ACTIVITY, batches[:2], zone, database, online)
+            lake.move(database, ACTIVITY.name, LATER)
+            apply_batches(ACTIVITY, batches[2:], zone, database, online)
+            holdings = Holdings(project=PROJECT, zone=zone, database=database, lake=lake, online=online)
+            carry_out(holdings, decide(holdings, USER, ERASED, LATER), progress=lambda *_: None)
         with gzip.open(directory / "features.duckdb.gz", "wb") as packed:
-            packed.write((Path(scratch) / "kept.duckdb").read_bytes())
+            packed.write(file.read_bytes())
         with redis.Redis.from_url(server.url, protocol=2) as client:
             (directory / "redis.json").write_text(json.dumps(dump(client), indent=1) + "\n")
+    for lock in directory.glob("*/.*"):
+        lock.unlink()
 
 
 if __name__ == "__main__":
