@@ -26,6 +26,7 @@ def erasures_asset(project: Project, redis: RedisSettings, keys: Keys = PLAIN) -
         key=keys.erasures(),
         deps=[keys.raw(source.name) for source in project.sources],
         group_name=RAW,
+        kinds={"parquet", "duckdb", "redis"},
         description="Entities that were erased, of which keyed hashes stay. Interrupted erasures are finished here.",
         pool=DATABASE_POOL,
     )

@@ -21,13 +21,14 @@ GROUPS = {
     "source": "sources",
     "raw": "raw",
     "landing": "raw",
+    "erasures": "raw",
     "features": "features",
     "lake": "lake",
     "online": "online",
     "models": "models",
 }
 # Commands in the shape of assets, and tables that are the platform's own.
-WITHOUT_COLUMNS = {"landing", "models"}
+WITHOUT_COLUMNS = {"landing", "erasures", "models"}
 OPERATIONS = {"online/rebuild"}
 
 Node = dict[str, Any]
