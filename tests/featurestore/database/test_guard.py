@@ -159,7 +159,6 @@ def test_what_was_found_harmless_does_not_vouch_for_a_text_that_comes_as_a_param
     [
         "SELECT name FROM kept UNION ALL SELECT name FROM duckdb_settings() WHERE $go",
         "SELECT * FROM kept LEFT JOIN duckdb_settings() AS f ON $go",
-        "SELECT CASE WHEN $go THEN (SELECT count(*) FROM duckdb_settings()) END",
         "WITH made AS (SELECT * FROM duckdb_settings()) SELECT * FROM kept WHERE $go AND EXISTS (FROM made)",
         "SELECT * FROM duckdb_settings() LIMIT CAST($go AS INTEGER)",
         "SELECT * FROM duckdb_settings() WHERE $go AND now() > TIMESTAMPTZ '2100-01-01'",
