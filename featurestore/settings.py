@@ -51,6 +51,11 @@ class RedisSettings:
         return self.queue_url or self.url
 
     @property
+    def urls(self) -> tuple[str, ...]:
+        """Of every Redis there is."""
+        return tuple(dict.fromkeys(filter(None, (self.url, self.queue_url))))
+
+    @property
     def models(self) -> str:
         """Where models are published: with the online store, or beside the queues if that is a cluster."""
         return self.queues if self.is_cluster else self.url

@@ -78,7 +78,7 @@ class Erasures:
 
     def hash_of(self, entity: str, text: str) -> str:
         """What an entity's id is known by here."""
-        return hmac.digest(self._key(), f"{entity}\0{text}".encode(), "sha256").hex()
+        return self._hasher(entity)(text)
 
     def decide(self, entity: str, key: tuple[str, ...], sources: Iterable[str], text: str, now: datetime) -> Erasure:
         """The erasure of an entity as of `now`, durable; one that has not been carried out yet is gone on with."""
@@ -111,7 +111,10 @@ class Erasures:
     def covering(self, entity: str, texts: Iterable[str]) -> Mapping[str, Erasure]:
         """The last erasure of each of these ids that were ever erased."""
         last = {one.entity_hash: one for one in self.all() if one.entity == entity}
-        found = {text: last.get(self.hash_of(entity, text)) for text in texts} if last else {}
+        if not last:
+            return {}
+        hash_of = self._hasher(entity)
+        found = {text: last.get(hash_of(text)) for text in texts}
         return {text: one for text, one in found.items() if one is not None}
 
     def concern(self, source: str, landed_at: datetime) -> bool:
@@ -131,8 +134,9 @@ class Erasures:
         """Which dead letters of a source are gone: those that name an erased entity, by their columns or bytes."""
         found = [False] * len(letters)
         for entity, key, hashes in self._of(source, landed_at):
+            hash_of = self._hasher(entity)
             for number, letter in enumerate(letters):
-                found[number] |= any(self.hash_of(entity, text) in hashes for text in may_name(letter, key))
+                found[number] |= any(hash_of(text) in hashes for text in may_name(letter, key))
         return found
 
     @contextmanager
@@ -168,8 +172,14 @@ class Erasures:
     def _mask(self, entity: str, key: tuple[str, ...], hashes: frozenset[str], rows: pa.Table) -> pa.BooleanArray:
         ids = key_texts_of(rows, key).dictionary_encode()
         texts: Any = ids.dictionary.to_pylist()
-        hit = pa.array([self.hash_of(entity, text) in hashes for text in texts], pa.bool_())
+        hash_of = self._hasher(entity)
+        hit = pa.array([hash_of(text) in hashes for text in texts], pa.bool_())
         return pc.fill_null(pc.take(hit, ids.indices), False)
+
+    def _hasher(self, entity: str) -> Callable[[str], str]:
+        """What `hash_of` says, for many ids: the key is read once."""
+        key = self._key()
+        return lambda text: hmac.digest(key, f"{entity}\0{text}".encode(), "sha256").hex()
 
     def _key(self) -> bytes:
         while True:

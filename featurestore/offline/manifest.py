@@ -1,6 +1,5 @@
 """The lake's manifest: which files there are, for readers without the service and for a rebuild."""
 
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ import msgspec
 from featurestore.database.client import Database
 from featurestore.database.jobs import FeatureColumn, LakeFile, ViewTable
 from featurestore.errors import CorruptFileError, FormatError, TerminalError
-from featurestore.landing.disk import DiskStorage, fsync_directory
+from featurestore.landing.disk import DiskStorage
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -74,12 +73,10 @@ def publish(root: Path, database: Database, now: datetime) -> Manifest:
         published_at=now,
         logs=tuple(one.with_files(files.get(one.target, [])) for one in database.query(_VERSIONS, into=_Version)),
     )
-    with DiskStorage(root).writing(MANIFEST) as file:
+    storage = DiskStorage(root)
+    with storage.writing(MANIFEST) as file:
         file.write(msgspec.json.format(msgspec.json.encode(manifest)))
-        file.flush()
-        os.fsync(file.fileno())
-        Path(file.name).replace(root / MANIFEST)
-    fsync_directory(root)
+        storage.replace(file, MANIFEST)
     return manifest
 
 

@@ -22,7 +22,7 @@ def rewrite_files(urls: Iterable[str], *, timeout_s: float) -> list[str]:
         TransientError: it does not answer, or did not finish.
     """
     refused: list[str] = []
-    for url in dict.fromkeys(urls):
+    for url in urls:
         servers = Servers(url, timeout_s=timeout_s)
         try:
             for node in servers.topology(fresh=True).nodes:

@@ -114,13 +114,13 @@ def carry_out(holdings: Holdings, erasure: Erasure, *, progress: Progress) -> Er
         progress(what, number, len(_STEPS))
 
     say()
-    rows = _find(holdings, erasure)
+    rows = _find(holdings.zone, holdings.erasures, erasure.sources)
     say()
     holdings.database.erase(_job(erasure, erasure.entity_id, rows))
     say()
     swept = sweep_online(holdings, erasure)
     say()
-    taken = _take_out(holdings, erasure)
+    taken = _take_out(holdings.zone, holdings.erasures, erasure.sources)
     say()
     in_lake = lake_files.take_out(holdings.lake, holdings.database)
     say()
@@ -141,10 +141,11 @@ def settle(holdings: Holdings, erasure: Erasure) -> Erased:
     A batch may become visible after the look for it, with a landing time before the erasure; a run that had read the
     rows may push them after the online store was swept, or die before it could.
     """
-    rows = _find(holdings, erasure)
+    rows = _find(holdings.zone, holdings.erasures, erasure.sources)
     if rows:
         holdings.database.erase(_job(erasure, "", rows))
-    swept, taken = sweep_online(holdings, erasure), _take_out(holdings, erasure)
+    swept = sweep_online(holdings, erasure)
+    taken = _take_out(holdings.zone, holdings.erasures, erasure.sources)
     refused: Sequence[str] = ()
     if rows or swept:
         lake_files.take_out(holdings.lake, holdings.database)
@@ -164,15 +165,13 @@ def erase_again(database: Database, zone: LandingZone) -> bool:
 
     Returns whether anybody ever was erased.
     """
-    erasures = zone.erasures.all() if zone.erasures else ()
-    kinds = {(one.entity, one.key): one for one in erasures}
+    erasures = zone.erasures
+    if erasures is None:
+        return False
+    kinds = {(one.entity, one.key): one for one in erasures.all()}
     for (entity, key), last in kinds.items():
-        rows: dict[str, tuple[int, ...]] = {}
-        for source in last.sources:
-            rows |= landed_files.find_erased(zone.storage, zone.erasures, source)  # pyright: ignore[reportArgumentType]
-        database.erase(_job(last, "", rows))
-        known = zone.erasures.covering(entity, _ids(database, entity, key)) if zone.erasures else {}
-        for entity_id, erasure in known.items():
+        database.erase(_job(last, "", _find(zone, erasures, last.sources)))
+        for entity_id, erasure in erasures.covering(entity, _ids(database, entity, key)).items():
             database.erase(_job(erasure, entity_id, {}))
     return bool(kinds)
 
@@ -191,9 +190,7 @@ def take_out_again(zone: LandingZone, lake: Lake, database: Database) -> TakenOu
     erasures = zone.erasures
     if erasures is None:
         return TakenOut()
-    with erasures.alone():
-        sources = sorted({source for one in erasures.all() for source in one.sources})
-        taken = sum((landed_files.take_out(zone.storage, erasures, one) for one in sources), TakenOut())
+    taken = _take_out(zone, erasures, sorted({source for one in erasures.all() for source in one.sources}))
     lake_files.take_out(lake, database)
     return taken
 
@@ -222,17 +219,16 @@ def files_with(directory: Path, key: Sequence[str], entity_id: str) -> list[Path
     return [path for path in paths if entity_id in key_texts_of(read_table(path), key).to_pylist()]
 
 
-def _find(holdings: Holdings, erasure: Erasure) -> dict[str, tuple[int, ...]]:
+def _find(zone: LandingZone, erasures: Erasures, sources: Sequence[str]) -> dict[str, tuple[int, ...]]:
     rows: dict[str, tuple[int, ...]] = {}
-    for source in erasure.sources:
-        rows |= landed_files.find_erased(holdings.zone.storage, holdings.erasures, source)
+    for source in sources:
+        rows |= landed_files.find_erased(zone.storage, erasures, source)
     return rows
 
 
-def _take_out(holdings: Holdings, erasure: Erasure) -> TakenOut:
-    storage, erasures = holdings.zone.storage, holdings.erasures
+def _take_out(zone: LandingZone, erasures: Erasures, sources: Sequence[str]) -> TakenOut:
     with erasures.alone():
-        return sum((landed_files.take_out(storage, erasures, one) for one in erasure.sources), TakenOut())
+        return sum((landed_files.take_out(zone.storage, erasures, one) for one in sources), TakenOut())
 
 
 def _job(erasure: Erasure, entity_id: str, rows: dict[str, tuple[int, ...]]) -> EraseJob:

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             database=store.database,
             lake=Lake(settings.lake_dir.absolute()),
             online=store.online_store,
-            redis_urls=[settings.redis.url, settings.redis.queues],
+            redis_urls=settings.redis.urls,
             redis_timeout_s=settings.redis.timeout_s,
         )
         for one in ids:

@@ -36,14 +36,13 @@ def erasures_asset(project: Project, redis: RedisSettings, keys: Keys = PLAIN) -
         lake: dg.ResourceParam[Lake],
         online: dg.ResourceParam[OnlineStore],
     ) -> dg.MaterializeResult:
-        urls = [] if redis.is_cluster and not redis.queue_url else [redis.url, redis.queues]
         holdings = Holdings(
             project=project,
             zone=landing,
             database=database,
             lake=lake,
             online=online,
-            redis_urls=urls,
+            redis_urls=redis.urls,
             redis_timeout_s=redis.timeout_s,
         )
         try:
