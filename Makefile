@@ -25,6 +25,9 @@ test: setup  ## set up and run every test
 soak: setup  ## hours of faults: SOAK_S=3600 make soak
 	@$(BIN)/python -m pytest --soak --timeout 0
 
+bench: setup  ## every benchmark, one after the other: about an hour, with the machine left alone
+	@$(BIN)/python -m benchmarks
+
 check: setup  ## style, types, layers, generated code, lock file
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
 	@$(BIN)/basedpyright
