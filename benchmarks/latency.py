@@ -1,9 +1,13 @@
-"""From a batch landed to its values in DuckDB and Redis, by phase, with forked runs and with stock ones.
+"""From a batch landed to its values in DuckDB and Redis, under a steady stream, with forked runs and with stock ones.
 
-python -m benchmarks.latency --batches 20
+python -m benchmarks.latency --batches 40
+
+Batches land at random moments, and whether or not those before them have been served: one that lands when the one
+before it is served would always wait for a whole round of the daemon. Phases are those of the batch's run.
 """
 
 import argparse
+import random
 import statistics
 import tempfile
 import threading
@@ -18,6 +22,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.online_data import redis_server
+from featurestore.landing.batch import Batch
 from featurestore.online.redis_store import RedisOnlineStore
 from featurestore.online.values import Status
 from tests.featurestore_dagster.live.location import LAST_CLICK
@@ -25,6 +30,7 @@ from tests.featurestore_dagster.live.platform import Live, live_dagster
 
 GOALS_S = {"warm": (4.0, 7.0), "stock": (8.0, 12.0)}  # median, p95; on an idle machine
 PHASES = ("sensor", "queue", "process start", "work")
+GAP_S = (1.0, 4.0)  # between two batches
 LOOK_S = 0.05
 
 
@@ -74,39 +80,62 @@ class Cpu:
             self.look()
 
 
-def way_of(live: Live, online: RedisOnlineStore, user: int) -> Way:
-    """Land a batch and follow it until its value is served and its run has ended."""
-    landed = datetime.now(UTC)
-    batch = live.land(user)
-    while online.read("user", [str(user)], [LAST_CLICK["page"]], landed)[0]["page"].status is not Status.PRESENT:
+def ways_of(live: Live, online: RedisOnlineStore, users: Sequence[int], chance: random.Random) -> list[Way]:
+    """Land a batch for each user, at moments that know nothing of Dagster's ticks, and follow each."""
+    landed: dict[int, tuple[Batch, float]] = {}
+    served_s: dict[int, float] = {}
+    still_landing = threading.Event()
+    still_landing.set()
+
+    def land() -> None:
+        for user in users:
+            time.sleep(chance.uniform(*GAP_S))  # noqa: TID251  # the stream's own clock
+            now = time.time()
+            landed[user] = live.land(user), now
+        still_landing.clear()
+
+    stream = threading.Thread(target=land)
+    stream.start()
+    while still_landing.is_set() or len(served_s) < len(landed):
+        waiting = [user for user in list(landed) if user not in served_s]
+        read = online.read("user", [str(user) for user in waiting], [LAST_CLICK["page"]], datetime.now(UTC))
+        now = time.time()
+        served_s |= {
+            user: now - landed[user][1]
+            for user, row in zip(waiting, read, strict=True)
+            if row["page"].status is Status.PRESENT
+        }
         time.sleep(0.01)  # noqa: TID251  # the clock of the benchmark
-    served_s = time.time() - landed.timestamp()
-    live.settle(batch)
+    stream.join()
+    live.settle(*(batch for batch, _ in landed.values()))
+    return [Way(phases_of(live, *landed[user]), served_s[user]) for user in users]
+
+
+def phases_of(live: Live, batch: Batch, landed: float) -> tuple[float, ...]:
     run = next(run for run in live.instance.get_runs() if batch.batch_id in str(run.run_config))
     stats = live.instance.get_run_stats(run.run_id)
-    times = (landed.timestamp(), stats.enqueued_time, stats.launch_time, stats.start_time, stats.end_time)
-    known = [time or 0.0 for time in times]
-    return Way(tuple(after - before for before, after in pairwise(known)), served_s)
+    times = (landed, stats.enqueued_time, stats.launch_time, stats.start_time, stats.end_time)
+    return tuple(after - before for before, after in pairwise(time or 0.0 for time in times))
 
 
 def measure(launcher: str, batches: int) -> None:
-    """Batches one after the other, and what each took."""
+    """A stream of batches, and what each took."""
     with (
         tempfile.TemporaryDirectory() as directory,
         redis_server() as url,
         live_dagster(Path(directory), url, launcher=launcher, run_interval_s=0) as live,
     ):
-        online = RedisOnlineStore(url)
-        way_of(live, online, 0)  # the first run loads the zygote
-        cpu, began = Cpu(live.processes), time.monotonic()
+        online, chance = RedisOnlineStore(url), random.Random(launcher)
+        ways_of(live, online, [0], chance)  # the first run loads the zygote
+        before, cpu, began = live.instance.get_runs_count(), Cpu(live.processes), time.monotonic()
         with cpu.counting():
-            ways = [way_of(live, online, user) for user in range(1, batches + 1)]
-        took_s = time.monotonic() - began
+            ways = ways_of(live, online, range(1, batches + 1), chance)
+        took_s, runs = time.monotonic() - began, live.instance.get_runs_count() - before
         online.close()
-    report(launcher, ways, cpu.seconds, took_s)
+    report(launcher, ways, cpu.seconds, runs, took_s)
 
 
-def report(launcher: str, ways: Sequence[Way], cpu_s: float, took_s: float) -> None:
+def report(launcher: str, ways: Sequence[Way], cpu_s: float, runs: int, took_s: float) -> None:
     totals = sorted(way.total_s for way in ways)
     median_s, p95_s = statistics.median(totals), totals[min(len(totals) - 1, round(0.95 * len(totals)))]
     phases = ", ".join(
@@ -115,18 +144,17 @@ def report(launcher: str, ways: Sequence[Way], cpu_s: float, took_s: float) -> N
     goal = "goal {:g} and {:g}".format(*GOALS_S[launcher])
     print(f"{launcher:5}  landed → served: median {median_s:.2f} s, p95 {p95_s:.2f} s ({goal})")
     print(f"       medians by phase, s: {phases}")
-    print(
-        f"       CPU of all of Dagster and the database: {cpu_s / len(ways):.2f} s per run, in {took_s:.0f} s",
-        flush=True,
-    )
+    print(f"       CPU of all of Dagster and the database: {cpu_s / runs:.2f} s per run; {runs} runs in {took_s:.0f} s")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--batches", type=int, default=20)
+    parser.add_argument("--batches", type=int, default=40)
     parser.add_argument("--launcher", choices=("warm", "stock"), help="by default both")
     args = parser.parse_args()
-    print(f"{args.batches} batches one after the other; load average {psutil.getloadavg()[0]:.1f}")
+    print(
+        f"{args.batches} batches, one every {GAP_S[0]:g} to {GAP_S[1]:g} s; load average {psutil.getloadavg()[0]:.1f}"
+    )
     for launcher in (args.launcher,) if args.launcher else ("warm", "stock"):
         measure(launcher, args.batches)
 

@@ -1,19 +1,26 @@
 """The code location loads anywhere, quickly, with nothing to connect to; and works from Dagster's command line."""
 
+import logging
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event
 
 import dagster as dg
 import pytest
 import yaml
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import EmptyWorkspaceTarget
+from dagster._daemon import sensor as sensor_loop
+from dagster._daemon.controller import create_daemon_of_type
+from dagster._daemon.sensor import execute_sensor_iteration_loop
 
 from featurestore.settings import Settings
 from featurestore_dagster.build import build_definitions
 from featurestore_dagster.features.project import PROJECT
-from featurestore_dagster.instance import FeatureStoreInstance
+from featurestore_dagster.instance import SENSOR_LOOP_S, FeatureStoreInstance
 from tests.services import ENV
 
 ROOT = Path(__file__).parents[2]
@@ -99,6 +106,36 @@ def test_the_instance_keeps_all_events_in_one_file_below_its_home(
         assert len(instance.get_runs()) == 2
     files = {path.relative_to(home).as_posix() for path in home.rglob("*.db")}
     assert files == {"state/runs.db", "state/event_log.db", "state/schedules.db"}
+
+
+class Waited(Event):
+    """How long it was waited for; nobody really waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.longest_s = 0.0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.longest_s = max(self.longest_s, timeout or 0.0)
+        return True
+
+
+def test_the_daemon_looks_at_the_sensors_more_often_than_stock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the pause between two looks from inside of Dagster: the installed version has to go by it."""
+    monkeypatch.setattr(sensor_loop, "MIN_INTERVAL_LOOP_TIME", sensor_loop.MIN_INTERVAL_LOOP_TIME)  # and put it back
+    shutil.copy(ROOT / "dagster.yaml", tmp_path)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    pauses: list[float] = []
+    with dg.DagsterInstance.get() as instance, WorkspaceProcessContext(instance, EmptyWorkspaceTarget()) as workspace:
+        for prepare in (lambda: None, lambda: create_daemon_of_type("SENSOR", instance)):
+            prepare()
+            waited = Waited()
+            loop = execute_sensor_iteration_loop(workspace, logging.getLogger(__name__), waited)
+            while not waited.longest_s:
+                next(loop)
+            pauses.append(waited.longest_s)
+    stock_s, ours_s = pauses
+    assert ours_s <= SENSOR_LOOP_S < stock_s
 
 
 def test_the_limits_of_dagster_yaml_are_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
