@@ -1,15 +1,14 @@
 """The process of the database service: the service, with the door for values that other services send."""
 
 from functools import partial
-from typing import NoReturn
 
 from prometheus_client import CollectorRegistry
 
-from featurestore.database.raw import RawSource
+from featurestore.database.landed_files import LandedFiles
+from featurestore.database.raw import RawRelations, RawSource
 from featurestore.database.service import DatabaseService
 from featurestore.database.tables import schema_job
 from featurestore.definitions.project import Project, load_project
-from featurestore.errors import QueryError
 from featurestore.landing.batch import landed_schema
 from featurestore.landing.disk import DiskStorage
 from featurestore.landing.zone import LandingZone
@@ -34,7 +33,7 @@ def main(settings: Settings) -> int:
         settings,
         schema=schema_job(project),
         queries={query.name: query.sql for query in project.queries},
-        sources=raw_sources(project, zone),
+        raw=raw_relations(settings, project, zone),
         door=FeatureWrites(project, zone),
         health=health,
         registry=registry,
@@ -43,13 +42,9 @@ def main(settings: Settings) -> int:
         return run_until_signalled(Daemon(service, health=health))
 
 
-def raw_sources(project: Project, zone: LandingZone) -> list[RawSource]:
-    """The sources as SQL reads their landed rows. DuckDB opens files on this machine's disk alone."""
-    files = zone.files if isinstance(zone.storage, DiskStorage) else _out_of_reach
-    return [RawSource(one.name, landed_schema(one), partial(files, one.name)) for one in project.sources]
-
-
-def _out_of_reach(source: str) -> NoReturn:
-    raise QueryError(
-        f"{source} lands in blob storage, out of its reach; log.<view>_v<version> has what views made of it"
-    )
+def raw_relations(settings: Settings, project: Project, zone: LandingZone) -> RawRelations:
+    """The sources as SQL reads their landed rows: from the disk, or wherever else the landing zone is."""
+    sources = [RawSource(one.name, landed_schema(one), partial(zone.files, one.name)) for one in project.sources]
+    on_disk = isinstance(zone.storage, DiskStorage)
+    landed = settings.landing_dir if on_disk else LandedFiles(zone.storage)
+    return RawRelations(sources, directory=settings.raw_dir, landed=landed)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import duckdb
 
+from featurestore.database.landed_files import PREFIX, LandedFiles
 from featurestore.database.migrations.run import migrate
 from featurestore.database.tables import quoted
 from featurestore.errors import FormatError, TransientError
@@ -16,7 +17,7 @@ _LOG = "64MB"  # of what was committed since the last checkpoint; read again whe
 
 
 def open_database(
-    path: str | Path = MEMORY, *, memory: str = "", threads: int = 2, allowed: Sequence[Path] = ()
+    path: str | Path = MEMORY, *, memory: str = "", threads: int = 2, allowed: Sequence[Path | LandedFiles] = ()
 ) -> duckdb.DuckDBPyConnection:
     """Open and migrate the database; whoever calls closes the connection.
 
@@ -46,7 +47,7 @@ def open_database(
     return connection
 
 
-def prepare(connection: duckdb.DuckDBPyConnection, allowed: Sequence[Path] = ()) -> None:
+def prepare(connection: duckdb.DuckDBPyConnection, allowed: Sequence[Path | LandedFiles] = ()) -> None:
     """Migrate and lock what somebody else has opened. Raises FormatError as `open_database` does."""
     migrate(connection, datetime.now(UTC).replace(tzinfo=None))
     _lock_down(connection, allowed)
@@ -63,9 +64,12 @@ def _connect(file: str, config: dict[str, str | bool | int | float | list[str]])
         raise FormatError(f"{file} cannot be opened: {error}") from error
 
 
-def _lock_down(connection: duckdb.DuckDBPyConnection, allowed: Sequence[Path]) -> None:
+def _lock_down(connection: duckdb.DuckDBPyConnection, allowed: Sequence[Path | LandedFiles]) -> None:
     """The order matters: directories cannot be allowed once access is off, and nothing once the settings are locked."""
-    directories = ", ".join(quoted(str(path.absolute())) for path in allowed)
+    directories = ", ".join(quoted(str(one.absolute()) if isinstance(one, Path) else PREFIX) for one in allowed)
+    for one in allowed:
+        if not isinstance(one, Path):
+            connection.register_filesystem(one)
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute(f"SET allowed_directories = [{directories}]")
     connection.execute("SET enable_external_access = false")  # also: no Python variable is taken for a table

@@ -92,7 +92,7 @@ class Guard:
         except (duckdb.FatalException, duckdb.InternalException):
             raise  # not the reader's fault: the database is gone
         except (duckdb.Error, pa.ArrowException, OSError) as error:  # an error while rows stream comes out of Arrow
-            raise QueryError(str(error)) from error
+            raise QueryError(_TRACEBACK.sub(r"\1", str(error))) from error
 
     def _remember(self, sql: str) -> None:
         """What a statement does depends on its text alone, unless it runs a text that it is given (`query($text)`)."""
@@ -143,6 +143,7 @@ def _operators(cursor: duckdb.DuckDBPyConnection, sql: str, params: Bound) -> se
     return names or {"an unknown plan"}
 
 
+_TRACEBACK = re.compile(r"Traceback .*?^\w+: (.*)", re.DOTALL | re.MULTILINE)  # of what DuckDB asked Python for
 _LINE = re.compile(r"LINE (\d+):")  # of the reader's statement, which stands below the EXPLAIN
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from types import MappingProxyType
@@ -18,7 +18,7 @@ from featurestore.database.job_files import JobFiles
 from featurestore.database.jobs import AppendJob, Job, JobReply, SchemaJob, VacuumJob
 from featurestore.database.metrics import DatabaseMetrics
 from featurestore.database.queues import Queues, connect, redis_errors
-from featurestore.database.raw import RawRelations, RawSource
+from featurestore.database.raw import RawRelations
 from featurestore.database.readers import Readers
 from featurestore.database.vacuum import vacuum
 from featurestore.database.writer import Writer
@@ -58,14 +58,13 @@ class DatabaseService:
         *,
         schema: SchemaJob,
         queries: Mapping[str, str] = MappingProxyType({}),
-        sources: Sequence[RawSource] = (),
+        raw: RawRelations,
         door: Door,
         health: Health,
         registry: CollectorRegistry | None = None,
     ) -> None:
         self._settings, self._schema, self._door, self._health = settings, schema, door, health
-        self._queries = queries
-        self._raw = RawRelations(sources, directory=settings.raw_dir.absolute(), root=settings.landing_dir.absolute())
+        self._queries, self._raw = queries, raw
         self._queues = Queues(settings.namespace)
         self._metrics = DatabaseMetrics(registry or CollectorRegistry())
         self._client = connect(settings.redis.queues, wait_s=1.0)
@@ -131,7 +130,7 @@ class DatabaseService:
     def _open(self) -> duckdb.DuckDBPyConnection:
         settings = self._settings
         settings.database_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        allowed = (settings.landing_dir, settings.lake_dir, settings.raw_dir)
+        allowed = (settings.lake_dir, *self._raw.allowed)
         share = max(1, (os.cpu_count() or 1) // settings.database.readers)  # of the processors, for one query
         return open_database(settings.database_file, memory=settings.database.memory, threads=share, allowed=allowed)
 

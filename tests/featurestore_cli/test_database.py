@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 from featurestore.apply import apply_batches
 from featurestore.landing.zone import LandingZone
 from featurestore.online.redis_store import RedisOnlineStore
-from featurestore.settings import AzureSettings, Settings
+from featurestore.settings import Settings
 from featurestore.store import Store
 from tests.featurestore.database.examples import ACTIVITY, PROJECT
 from tests.featurestore.database.serving import client, on_a_thread, settings_for
@@ -106,16 +105,6 @@ def test_landed_rows_are_read_where_they_lie(tmp_path: Path, cli: Cli, redis_url
         named = "SELECT column_name AS name FROM duckdb_columns() WHERE schema_name = 'raw'"
         columns = [one["name"] for one in ask(cli, query=named)["data"]]
         assert columns == ["sequence", "event_timestamp", "user_id", "action", "amount", "steps", "file"]
-
-
-def test_landed_rows_in_blob_storage_are_refused_not_taken_for_none(tmp_path: Path, cli: Cli, redis_url: str) -> None:
-    account = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=YQ==;BlobEndpoint=http://127.0.0.1:1/a"
-    azure = AzureSettings(connection_string=account, landing_container="landing")
-    with on_a_thread(replace(settings_for(tmp_path, redis_url), azure=azure)):
-        assert ask(cli, query="SELECT count(*) AS n FROM log.activity_v1") == {"data": [{"n": 0}]}
-        assert ask(cli, query="SELECT * FROM raw.events")["error"].startswith(
-            "raw.events cannot be read: events lands in blob storage, out of its reach; log.<view>_v<version> has"
-        )
 
 
 def test_what_cannot_be_written_is_answered_with_the_reason(tmp_path: Path, cli: Cli, redis_url: str) -> None:

@@ -18,7 +18,7 @@ from featurestore.landing.zone import LandingZone
 from featurestore.process.daemon import Daemon
 from featurestore.process.health import Health
 from featurestore.settings import DatabaseSettings, RedisSettings, Settings
-from featurestore_cli.database import raw_sources
+from featurestore_cli.database import raw_relations
 from ingest.feature_writes import FeatureWrites
 from tests.featurestore.database.examples import PROJECT, SCHEMA
 from tests.services import ENV, eventually
@@ -51,7 +51,7 @@ def on_a_thread(settings: Settings, schema: SchemaJob = SCHEMA) -> Generator[Ser
         settings,
         schema=schema,
         queries={query.name: query.sql for query in PROJECT.queries},
-        sources=raw_sources(PROJECT, zone),
+        raw=raw_relations(settings, PROJECT, zone),
         door=FeatureWrites(PROJECT, zone),
         health=health,
         registry=registry,
