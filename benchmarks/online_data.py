@@ -59,10 +59,10 @@ def tiles(entities: int) -> pa.Table:
     newest = int(datetime.now(UTC).timestamp() * 1_000_000) // ring.hop_us
     numbers = np.tile(np.arange(newest - ring.slots + 1, newest + 1), entities)
     made = {
-        "hop_us": pa.array(np.full(len(numbers), ring.hop_us)),
+        "_hop_us": pa.array(np.full(len(numbers), ring.hop_us)),
         "entity_id": pa.array(np.repeat(np.arange(entities), ring.slots)).cast(pa.string()),
-        "k": pa.array(numbers),
-        "newest_us": pa.array(numbers * ring.hop_us),
+        "_k": pa.array(numbers),
+        "_newest_us": pa.array(numbers * ring.hop_us),
         "commit_seq": pa.array(np.full(len(numbers), 1)),
     }
     return pa.table({**made, **{one.name: pa.array(numbers % 97) for one in ring.aggregations}})

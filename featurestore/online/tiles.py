@@ -58,7 +58,7 @@ def encode_tiles(view: FeatureView, tiles: pa.Table, keys: Keys) -> Iterator[Rin
     for ring in view.rings:
         suffix = ring_suffix(view.name, view.version, ring)
         fields: dict[str, dict[bytes, bytes]] = {}
-        for entity_id, k, value in _values(ring, tiles.filter(pc.field("hop_us") == ring.hop_us)):
+        for entity_id, k, value in _values(ring, tiles.filter(pc.field("_hop_us") == ring.hop_us)):
             of_entity, slot = fields.setdefault(entity_id, {}), b"%d" % (k % ring.slots)
             if overwrites(value, of_entity.get(slot)):  # of a backfill, many tiles want the same slot
                 of_entity[slot] = value
@@ -132,7 +132,7 @@ def _value(name: str, one: RingWindow, start: int, tiles: Any, newest: Any) -> O
 
 def _values(ring: Ring, tiles: pa.Table) -> Iterator[tuple[str, int, bytes]]:
     """Entity, tile and bytes of each row."""
-    head = [tiles[name].to_pylist() for name in ("entity_id", "k", "commit_seq", "newest_us")]
+    head = [tiles[name].to_pylist() for name in ("entity_id", "_k", "commit_seq", "_newest_us")]
     parts = [_parts(declared, tiles) for declared in ring.aggregations]
     encode = msgspec.msgpack.Encoder().encode
     for entity_id, k, commit_seq, newest_us, *rest in zip(*head, *parts, strict=True):

@@ -322,8 +322,8 @@ def added(value: bytes, stored: bytes | None) -> bytes:
 
 @pytest.mark.parametrize("repeated", [True, False])
 def test_increments_fail_where_anything_is_done_again(repeated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    own_rows = offline._TOUCHED.replace("{within}", "{within} AND commit_seq IN $commit_seqs")
-    monkeypatch.setattr(offline, "_TOUCHED", own_rows)
+    own_rows = offline._TILES.replace("{which}", "{which} AND {fresh}")
+    monkeypatch.setattr(offline, "_TILES", own_rows)
     history = History(1, Emptied(Increments(), lambda: None))
     for number in [history.arrive() for _ in range(12)]:
         for _ in range(1 + repeated):

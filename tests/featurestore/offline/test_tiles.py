@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+import featurestore as fs
 from featurestore.database.embedded import EmbeddedDatabase
 from featurestore.entity_id import Piece
 from featurestore.offline import tiles
@@ -32,8 +33,8 @@ def visits(*seconds: float, entity_id: str = "1", known: int = 0, score: float =
 def found(parts: object, hop_s: int = 5) -> dict[tuple[str, int], int]:
     """How many visits each tile of a hop has, by entity and the second from NOW at which it ends."""
     made = pa.concat_tables(list(parts)).to_pylist()  # type: ignore[call-overload]
-    of_hop = [one for one in made if one["hop_us"] == hop_s * SECOND]
-    return {(one["entity_id"], one["k"] * hop_s - NOW_US // SECOND): one["visits"] for one in of_hop}
+    of_hop = [one for one in made if one["_hop_us"] == hop_s * SECOND]
+    return {(one["entity_id"], one["_k"] * hop_s - NOW_US // SECOND): one["visits"] for one in of_hop}
 
 
 def test_only_touched_tiles_are_made_and_of_all_their_rows(database: EmbeddedDatabase) -> None:
@@ -72,3 +73,12 @@ def test_parts_are_of_different_entities(database: EmbeddedDatabase, monkeypatch
     assert {place: count for piece in pieces for place, count in piece.items()} == whole
     of_one = found(recent_tiles(database, VISITS, now=NOW, entity_ids=["7"]))
     assert of_one == {place: count for place, count in whole.items() if place[0] == "7"}
+
+
+def test_aggregations_may_have_any_name(database: EmbeddedDatabase) -> None:
+    names = ("k", "size", "fresh", "after", "until", "hop_us", "newest_us", "inputs", "tiles", "in_order")
+    sums = [fs.Aggregation(name, "mean", "score", windows=("2m",), online=True) for name in names]
+    view = fs.FeatureView("named", VISITS.entity, VISITS.source, sums)
+    rows = table([row("1", order(-1, 0, n), **dict.fromkeys(names, 0.1)) for n in range(3)], view)
+    [tile] = pa.concat_tables(touched_tiles(database, view, rows, append(database, view, rows))).to_pylist()
+    assert [tile[name] for name in names] == [0.1 + 0.1 + 0.1] * len(names)

@@ -164,7 +164,7 @@ def test_a_push_in_the_middle_of_a_sweep_of_windows_stays(store: OnlineStore) ->
 
     def tiles(_: Sequence[str]) -> list[pa.Table]:
         push_visits(store, 2, ("1", -1), ("1", -1))  # after the rings were read
-        return [before.filter(pa.compute.field("k") < 0)]  # type: ignore[attr-defined]
+        return [before.filter(pa.compute.field("_k") < 0)]  # type: ignore[attr-defined]
 
     assert sweep_windows(store, VISITS, tiles) == 0
     assert counts(store, "1") == [2]

@@ -26,10 +26,10 @@ def stored(of: fs.FeatureView, *tiles: tuple[int, Any]) -> list[bytes]:
     [ring] = of.rings
     table = pa.table(
         {
-            "hop_us": [ring.hop_us] * len(tiles),
+            "_hop_us": [ring.hop_us] * len(tiles),
             "entity_id": ["1"] * len(tiles),
-            "k": [k for k, _ in tiles],
-            "newest_us": [k * ring.hop_us for k, _ in tiles],
+            "_k": [k for k, _ in tiles],
+            "_newest_us": [k * ring.hop_us for k, _ in tiles],
             "commit_seq": [1] * len(tiles),
             "a": pa.array([part for _, part in tiles]),
         }
