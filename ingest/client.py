@@ -200,25 +200,25 @@ class _Attempts:
     def failed(self, error: grpc.RpcError) -> None:
         """Wait for the next attempt, or raise what the caller should know."""
         code, details, retry_s = _status(error)
-        if code not in _AGAIN or retry_s == _NEVER:
+        if (code not in _AGAIN and retry_s is None) or retry_s == _NEVER:
             raise TerminalError(details or code.name) from error
         self._failed += 1
         if self._failed >= _ATTEMPTS:
             if code == grpc.StatusCode.UNAVAILABLE:
                 raise StoreUnavailableError("the ingest service", self._address, details) from error
             raise TransientError(f"the ingest service at {self._address}: {details or code.name}") from error
-        pause_s = max(retry_s, min(_LONGEST_PAUSE_S, 0.2 * 2**self._failed) * random.uniform(0.5, 1.0))
+        pause_s = max(retry_s or 0.0, min(_LONGEST_PAUSE_S, 0.2 * 2**self._failed) * random.uniform(0.5, 1.0))
         if self._giving_up.wait(pause_s):
             raise TransientError(f"given up: {details}") from error
 
 
-def _status(error: grpc.RpcError) -> tuple[grpc.StatusCode, str, float]:
-    """Its code and text, and the seconds after which the service wants to be asked again."""
+def _status(error: grpc.RpcError) -> tuple[grpc.StatusCode, str, float | None]:
+    """Its code and text, and the seconds after which the service wants to be asked again, if it says so."""
     if not isinstance(error, grpc.Call):
-        return grpc.StatusCode.UNKNOWN, str(error), 0.0
-    retry_s = 0.0
+        return grpc.StatusCode.UNKNOWN, str(error), None
+    retry_s = None
     if status := rpc_status.from_call(error):  # a connection that broke brings none
-        retry_s = _NEVER if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED else 0.0
+        retry_s = _NEVER if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED else None
         for detail in status.details:
             info = RetryInfo()
             if detail.Unpack(info):

@@ -59,7 +59,7 @@ class Storage(Protocol):
         ...
 
     def written_at(self, path: str) -> datetime | None:
-        """When a file was written, by the storage's clock; None where there is none."""
+        """When a file or directory was written, by the storage's clock; None where there is none."""
         ...
 
     def replace(self, file: BinaryIO, path: str) -> None:

@@ -188,11 +188,12 @@ class UploadLanding:
         return manifest
 
     def left_at(self) -> datetime | None:
-        """When the last file of an upload that is open was written; None where there is none, or it is decided."""
+        """When an upload that is open was written to last; None where there is none, or it is decided."""
         names = self._storage.names(self.chain)
         if MANIFEST in names:
             return None
-        return max(filter(None, (self._storage.written_at(f"{self.chain}/{name}") for name in names)), default=None)
+        paths = [f"{self.chain}/{name}" for name in names] or [self.chain]
+        return max(filter(None, map(self._storage.written_at, paths)), default=None)
 
     def give_up(self, now: Callable[[], datetime]) -> None:
         """Cancel the upload if anything of it is left, so that it can be removed; otherwise its id stays free.
@@ -201,6 +202,8 @@ class UploadLanding:
         """
         if self._storage.names(self.chain):
             self.sweep(self.cancel(now), alone=True)
+        else:
+            self._storage.remove_directory(self.chain)
 
     def sweep(self, decided: Manifest, *, alone: bool = False) -> None:
         """Remove what the manifest does not name: there is no other, so that it can never be seen.

@@ -4,6 +4,7 @@ A file that does not fit its source is refused whole, a bad row is a dead letter
 """
 
 import csv
+from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import chain, islice
@@ -18,8 +19,10 @@ from ingest.grpc.blocks import Blocks
 from ingest.grpc.pieces import FileRefusedError, Piece, Pieces, check_columns, pieces_of_lines, pieces_of_records
 from ingest.grpc.plain_csv import PlainCsv
 from ingest.long_form import Line, are_lines, cells_line, parse_line
+from ingest.records import RECORD_BYTES
 
 _OPENING_LINES = 100
+csv.field_size_limit(RECORD_BYTES)  # as large as any record; the default is an eighth of it
 
 
 def read_ndjson(path: Path, door: Door, now: Callable[[], datetime]) -> Iterator[Piece]:
@@ -58,22 +61,39 @@ def read_csv(path: Path, door: Door, now: Callable[[], datetime]) -> Iterator[Pi
 
 
 class _Rows:
-    """The rows of a CSV file, each with the lines that it is made of: a quoted cell may span several."""
+    """The rows of a CSV file, each with the lines that it is made of: a quoted cell may span several.
+
+    Where they make no row the first of them is refused, and reading goes on at the second: a quote that nothing closes
+    costs no more than its own line. It is an iterator of lines, for the reader of `csv`.
+    """
 
     def __init__(self, blocks: Blocks) -> None:
         self._blocks = blocks
         self._taken: list[bytes] = []
-        self._reader = csv.reader(map(self._take, blocks), strict=True)
+        self._again: deque[bytes] = deque()
+        self._reader = csv.reader(self, strict=True)
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._blocks)
+        self._taken.append(line)
+        return line.decode("utf-8", "surrogateescape")  # what is no UTF-8 is refused as a cell
 
     def header(self) -> list[str]:
         try:
-            return next(self._reader, [])
+            names = next(self._reader, [])
+            "".join(names).encode()
         except csv.Error as error:
             raise FileRefusedError(f"the header is not CSV: {error}") from error
+        except UnicodeEncodeError:
+            raise FileRefusedError("the header is not valid UTF-8") from None
+        return names
 
     def of_block(self, width: int) -> Iterator[tuple[bytes, list[str] | str]]:
         """The rows that begin in the block at hand: as they came, and as cells; or text, why there are none."""
-        while self._blocks.in_block():
+        while self._again or self._blocks.in_block():
             self._taken.clear()
             if cells := self._next():  # a blank line is no row
                 if len(cells) != width and not isinstance(cells, str):
@@ -84,11 +104,9 @@ class _Rows:
         try:
             return next(self._reader, [])
         except csv.Error as error:
+            self._again.extendleft(reversed(self._taken[1:]))
+            del self._taken[1:]
             return f"not CSV: {error}"
-
-    def _take(self, line: bytes) -> str:
-        self._taken.append(line)
-        return line.decode("utf-8", "surrogateescape")  # what is no UTF-8 is refused as a cell
 
 
 def _csv_lines(blocks: Blocks, rows: _Rows, header: list[str]) -> Iterator[tuple[bytes, Line | str]]:

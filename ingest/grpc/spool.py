@@ -10,6 +10,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
+from uuid import uuid4
 
 import msgspec
 
@@ -20,7 +21,8 @@ Format = Literal["parquet", "csv", "ndjson"]
 
 _COMMIT_BYTES = 16 << 20
 _READ_BYTES = 1 << 20
-_ANNOUNCED, _DATA, _COMMITTED = "announced.json", "data", "committed"
+_ANNOUNCED, _ANNOUNCING, _DATA, _COMMITTED = "announced.json", "announcing", "data", "committed"
+_GONE = "."  # begins the names of those that were set aside
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -68,8 +70,11 @@ class Spool:
                 raise NoSpaceError(f"no space left on the disk of {self._directory}") from error
             raise
 
-    def remove(self) -> None:
-        shutil.rmtree(self._directory, ignore_errors=True)
+    def set_aside(self) -> Path:
+        """Take it away from everybody, in one step; return what is left to be removed."""
+        gone = self._directory.with_name(f"{_GONE}{uuid4().hex}")
+        self._directory.rename(gone)
+        return gone
 
 
 class Appender:
@@ -120,8 +125,13 @@ class Appender:
             self._committed_bytes = self._syncing_bytes
 
 
+def remove(gone: Path) -> None:
+    """Remove one that was set aside."""
+    shutil.rmtree(gone, ignore_errors=True)
+
+
 class SpoolDirectory:
-    """All files that are being sent."""
+    """All files that are being sent. Beginning one and setting one aside are not to meet: the caller sees to that."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -141,10 +151,11 @@ class SpoolDirectory:
             make_directories(directory, self._root.parent)
             for empty in (_DATA, _COMMITTED):
                 (directory / empty).touch(mode=0o600)
-            with (directory / _ANNOUNCED).open("wb") as file:
+            with (directory / _ANNOUNCING).open("wb") as file:
                 file.write(msgspec.json.encode(announced))
                 file.flush()
                 os.fsync(file.fileno())
+            (directory / _ANNOUNCING).rename(directory / _ANNOUNCED)
             fsync_directory(directory)
         except OSError as error:
             if error.errno in _FULL:
@@ -152,22 +163,19 @@ class SpoolDirectory:
             raise
         return Spool(directory, announced)
 
-    def remove_unannounced(self) -> None:
+    def remove_remains(self) -> None:
         """Remove what a kill left of one that was about to begin, or to go; nobody creates one meanwhile."""
-        for name in self.names():
-            if not (self._root / name / _ANNOUNCED).exists():
-                shutil.rmtree(self._root / name, ignore_errors=True)
+        for path in self._paths():
+            if path.name.startswith(_GONE) or not (path / _ANNOUNCED).exists():
+                remove(path)
 
     def names(self) -> list[str]:
-        return sorted(path.name for path in self._root.iterdir()) if self._root.exists() else []
+        return sorted(path.name for path in self._paths() if not path.name.startswith(_GONE))
 
-    def expired(self, older_than_s: float) -> list[str]:
-        """Those that nobody has touched for so long."""
-        before = time.time() - older_than_s
-        return [name for name in self.names() if self._touched(name) < before]
+    def _paths(self) -> list[Path]:
+        return list(self._root.iterdir()) if self._root.exists() else []
 
-    def _touched(self, name: str) -> float:
-        try:
-            return max(path.stat().st_mtime for path in (self._root / name, *(self._root / name).iterdir()))
-        except FileNotFoundError:
-            return time.time()  # just removed
+    def expired(self, name: str, older_than_s: float) -> bool:
+        """Whether nobody has touched one for so long."""
+        directory = self._root / name
+        return max(path.stat().st_mtime for path in (directory, *directory.iterdir())) < time.time() - older_than_s

@@ -6,7 +6,7 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,7 +29,7 @@ from ingest.grpc.parquet import read_parquet
 from ingest.grpc.pieces import FileRefusedError, Piece
 from ingest.grpc.refusals import InvalidFieldError, RefusedError
 from ingest.grpc.split import land
-from ingest.grpc.spool import Announced, Appender, Format, Spool, SpoolDirectory
+from ingest.grpc.spool import Announced, Appender, Format, Spool, SpoolDirectory, remove
 from ingest.metrics import IngestMetrics
 
 log = logging.getLogger(__name__)
@@ -133,9 +133,9 @@ class Uploads:
             if spool is None:
                 self._check_room(announced.size_bytes)
                 spool = self._spools.create(name, announced)
-        if spool.announced != announced:
-            raise taken(announced.upload_id, "begun")
-        return Status("open", spool.committed_bytes)
+            if spool.announced != announced:
+                raise taken(announced.upload_id, "begun")
+            return Status("open", spool.committed_bytes)
 
     def _check(self, announced: Announced) -> None:
         limit = self._settings.grpc.max_upload_bytes
@@ -154,7 +154,7 @@ class Uploads:
         with self.held(source, upload_id):
             if (concluded := self._concluded(source, upload_id)) is not None:
                 return concluded
-            spool = self._spool(source, upload_id)
+            spool = self._spool(source, upload_id, retry_s=0)  # it may just have been refused to another sender
             with spool.appending() as appender:
                 for chunk in chunks:
                     _append(appender, chunk, spool.announced)
@@ -165,7 +165,8 @@ class Uploads:
     def status(self, source: str, upload_id: str) -> Status:
         if (concluded := self._concluded(source, upload_id)) is not None:
             return concluded
-        return Status("open", self._spool(source, upload_id).committed_bytes)
+        with self._lock:
+            return Status("open", self._spool(source, upload_id).committed_bytes)
 
     def cancel(self, source: str, upload_id: str) -> Status:
         """Give an upload up, unless it has landed."""
@@ -174,27 +175,34 @@ class Uploads:
                 return concluded
             spool = self._spool(source, upload_id)
             manifest = self._zone.open_upload(source, safe_id(upload_id)).cancel(utc_now)
-            spool.remove()
+            self._forget(spool)
             return status_of(self._zone, manifest)
 
     def sweep(self) -> None:
         """Forget what nobody goes on with, and what a crash left of uploads that are decided."""
         expire_s = self._settings.grpc.expire_s
         with self._lock:
-            self._spools.remove_unannounced()
-        for name in self._spools.expired(expire_s):
-            with self._lock:
-                spool = self._spools.get(name) if name not in self._busy else None
-            if spool is not None:
-                log.info("forgetting upload %s: nobody has gone on with it", name)
-                self._landing(spool.announced).give_up(utc_now)
-                spool.remove()
-        for spool in filter(None, map(self._spools.get, self._spools.names())):
-            landing = self._landing(spool.announced)
-            if decided := landing.manifest():
-                landing.sweep(decided, alone=True)
-                spool.remove()
+            self._spools.remove_remains()
+        for name in self._spools.names():
+            with suppress(RefusedError), self._holding(name):  # who has it already, needs it
+                if spool := self._spools.get(name):
+                    self._sweep(spool, expired=self._spools.expired(name, expire_s))
         self._leftovers.sweep(expire_s)
+
+    def _sweep(self, spool: Spool, *, expired: bool) -> None:
+        landing = self._landing(spool.announced)
+        if decided := landing.manifest():
+            landing.sweep(decided, alone=True)
+            self._forget(spool)
+        elif expired:
+            log.info("forgetting %s: nobody has gone on with it", landing.chain)
+            landing.give_up(utc_now)
+            self._forget(spool)
+
+    def _forget(self, spool: Spool) -> None:
+        with self._lock:
+            gone = spool.set_aside()
+        remove(gone)
 
     def _landing(self, announced: Announced) -> UploadLanding:
         return self._zone.open_upload(announced.source, safe_id(announced.upload_id))
@@ -202,7 +210,7 @@ class Uploads:
     def _land(self, spool: Spool, sha256: str) -> Status:
         announced = spool.announced
         if sha256 != announced.sha256:
-            spool.remove()
+            self._forget(spool)
             raise TerminalError("the file is not the one that was announced: its sha256 differs; was it changed?")
         door = door_of(self._project, announced.source)
         landing = self._landing(announced)
@@ -218,9 +226,9 @@ class Uploads:
                 size_bytes=announced.size_bytes,
             )
         except FileRefusedError:
-            spool.remove()
+            self._forget(spool)
             raise
-        spool.remove()
+        self._forget(spool)
         if manifest.sha256 != announced.sha256:
             raise taken(announced.upload_id, manifest.state)
         log.info("landed %s: %d rows, %d dead letters", landing.chain, manifest.rows, manifest.dead_rows)
@@ -233,11 +241,11 @@ class Uploads:
     def _name(self, source: str, upload_id: str) -> str:
         return f"{self._project.source(source).name}.{safe_id(upload_id)}"
 
-    def _spool(self, source: str, upload_id: str) -> Spool:
-        spool = self._spools.get(self._name(source, upload_id))
-        if spool is None:
-            raise RefusedError(grpc.StatusCode.NOT_FOUND, f"there is no upload {upload_id!r}; begin with StartUpload")
-        return spool
+    def _spool(self, source: str, upload_id: str, *, retry_s: float | None = None) -> Spool:
+        if (spool := self._spools.get(self._name(source, upload_id))) is not None:
+            return spool
+        what = f"there is no upload {upload_id!r}; begin with StartUpload"
+        raise RefusedError(grpc.StatusCode.NOT_FOUND, what, retry_s=retry_s)
 
     @contextmanager
     def held(self, source: str, upload_id: str) -> Generator[None]:
@@ -246,12 +254,15 @@ class Uploads:
         Raises:
             RefusedError: one of them holds it.
         """
-        name = self._name(source, upload_id)
+        with self._holding(self._name(source, upload_id)):
+            yield
+
+    @contextmanager
+    def _holding(self, name: str) -> Generator[None]:
         with self._lock:
             if name in self._busy:
-                raise RefusedError(
-                    grpc.StatusCode.ABORTED, f"another stream is sending upload {upload_id!r}", retry_s=_RETRY_S
-                )
+                what = f"another stream is sending upload {name!r}"
+                raise RefusedError(grpc.StatusCode.ABORTED, what, retry_s=_RETRY_S)
             self._busy.add(name)
         try:
             yield

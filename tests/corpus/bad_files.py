@@ -71,7 +71,7 @@ REFUSED: dict[str, tuple[str, bytes | Callable[[Path], None], str]] = {
     "csv: tabs": (".csv", HEADER.replace(b",", b"\t"), "needs the column"),
     "csv: header in capitals": (".csv", HEADER.upper(), "needs the column"),
     "csv: space in the header": (".csv", HEADER.replace(b",", b", "), "needs the column"),
-    "csv: UTF-16": (".csv", (HEADER + LINE).decode().encode("utf-16"), "needs the column"),
+    "csv: UTF-16": (".csv", (HEADER + LINE).decode().encode("utf-16"), "not valid UTF-8"),
     "csv: a Parquet file": (".csv", _changed(lambda data: data), "needs the column|not CSV"),
     "csv: a line of 5 MiB": (".csv", HEADER + b"1" * (5 << 20), "longer than"),
     "ndjson: a CSV file": (".ndjson", HEADER + LINE, "not NDJSON"),

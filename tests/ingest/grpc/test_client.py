@@ -1,5 +1,6 @@
 """Files and small batches sent with `ingest.client`: what lands, what is reported, when it goes on or gives up."""
 
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,8 @@ from featurestore.errors import TerminalError, TransientError
 from featurestore.landing.zone import LandingZone
 from featurestore.settings import Settings
 from ingest.client import send_events, upload
+from ingest.grpc.spool import Announced
+from ingest.grpc.uploads import Status, Uploads
 from ingest.pb import ingest_pb2 as pb
 from ingest.pb import ingest_pb2_grpc as pb_grpc
 from tests.corpus.bad_files import HEADER, LINE, ndjson, parquet
@@ -53,6 +56,25 @@ def test_a_wrong_file_is_refused_whole_and_forgotten(
 
     assert list((settings.data_dir / "uploads").iterdir()) == []
     assert list(settings.landing_dir.glob("profiles/*")) == []
+
+
+def test_an_upload_that_is_gone_between_two_calls_begins_anew(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when another sender of the same file is told meanwhile that it is refused: each is told."""
+    path, begin = tmp_path / "a.csv", Uploads.start
+    path.write_bytes(b"user_id,income\n1,2\n")
+
+    def begin_and_lose(self: Uploads, announced: Announced) -> Status:
+        status = begin(self, announced)
+        monkeypatch.undo()
+        [spool] = (settings.data_dir / "uploads").iterdir()
+        shutil.rmtree(spool)
+        return status
+
+    monkeypatch.setattr(Uploads, "start", begin_and_lose)
+    with serving(settings) as address, pytest.raises(TerminalError, match="needs the column"):
+        upload(path, "profiles", address=address)
 
 
 def test_bad_rows_are_named_and_kept(address: str, zone: LandingZone, tmp_path: Path) -> None:

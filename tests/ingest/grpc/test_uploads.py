@@ -2,9 +2,11 @@
 
 import hashlib
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import google_crc32c
 import grpc
@@ -119,6 +121,26 @@ def test_a_file_that_is_not_the_announced_one_is_not_landed(stub: pb_grpc.Ingest
     assert refusal(error) == grpc.StatusCode.INVALID_ARGUMENT
     assert zone.batches("profiles") == []
     assert start(stub).committed_bytes == 0
+
+
+def test_a_refused_upload_may_begin_anew_while_it_is_being_removed(
+    stub: pb_grpc.IngestStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong, replies, remove = b"user_id\n1\n", list[pb.Upload](), shutil.rmtree
+
+    def slowly(path: Path, *, ignore_errors: bool) -> None:
+        monkeypatch.undo()
+        (path / "committed").unlink()
+        replies.append(start(stub, wrong))
+        remove(path, ignore_errors=ignore_errors)
+
+    start(stub, wrong)
+    monkeypatch.setattr(shutil, "rmtree", slowly)
+    for _ in range(2):
+        with pytest.raises(grpc.RpcError, match="needs the column"):
+            send(stub, chunk(0, wrong))
+
+    assert [(one.state, one.committed_bytes) for one in replies] == [(pb.UPLOAD_STATE_OPEN, 0)]
 
 
 def test_a_file_longer_than_announced_is_refused(stub: pb_grpc.IngestStub) -> None:
@@ -313,6 +335,10 @@ def test_what_nobody_goes_on_with_is_forgotten_and_its_id_is_free_again(settings
         landing = zone.open_upload("profiles", name)
         landing.write_part(pa.table({"event_timestamp": [0]}), first_row=0, end_row=1)
         (settings.landing_dir / landing.chain / f".part-x.y{TEMPORARY}").touch()
+    empty = settings.landing_dir / "profiles" / "upload=empty"
+    empty.mkdir()
+    os.utime(empty, (0, 0))
+    (settings.data_dir / "uploads" / ".removed").mkdir()
     long_ago = [settings.data_dir / "uploads", *(settings.landing_dir / "profiles").glob("upload=[!f]*")]
     for path in (path for directory in long_ago for path in directory.rglob("*")):
         os.utime(path, (0, 0))
@@ -326,3 +352,5 @@ def test_what_nobody_goes_on_with_is_forgotten_and_its_id_is_free_again(settings
             left = settings.landing_dir / "profiles" / f"upload={reference.upload_id}"
             assert [path.name for path in left.iterdir()] == ["manifest.json"]
         assert start(stub, reference=fresh).state == pb.UPLOAD_STATE_OPEN
+        assert not empty.exists()
+        assert {path.name for path in (settings.data_dir / "uploads").iterdir()} == {"profiles.fresh"}
