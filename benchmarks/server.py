@@ -6,11 +6,8 @@ CPU is that of the server's process, per request; Redis and the clients have the
 """
 
 import argparse
-import asyncio
-import json
 import multiprocessing
 import os
-import random
 import signal
 import statistics
 import struct
@@ -23,7 +20,6 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-import grpc
 import msgspec
 import psutil
 import redis
@@ -34,22 +30,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from benchmarks.online_data import ALL, REFERENCE, filled_redis
-from featurestore.online.keys import Keys, value_field
+from benchmarks.online_data import REFERENCE, filled_redis
+from benchmarks.server_clients import (
+    FIELDS,
+    NAMES,
+    Load,
+    grpc_load,
+    grpc_python_load,
+    hmget_load,
+    http_load,
+    key,
+)
 from featurestore.settings import RedisSettings, ServerSettings, Settings
 from featurestore_cli.stack.ports import Ports
 from featurestore_serving.daemon import main as serve
-from featurestore_serving.pb import serving_pb2 as pb
-from featurestore_serving.pb import serving_pb2_grpc as pb_grpc
-
-NAMES = [one.name for view in ALL for one in view.online_features]
-FIELDS = [value_field(name, 1) for name in NAMES]
-PREFIX = Keys().entity_prefix("user")
-
-
-def key(user: int) -> bytes:
-    return PREFIX + b"%d}" % user
-
 
 # ---- the servers
 
@@ -106,99 +100,6 @@ def _answers(port: int) -> bool:
         return False
 
 
-# ---- the clients
-
-
-@dataclass(frozen=True)
-class Load:
-    """What a run found: latencies in microseconds, requests per second."""
-
-    latencies: Sequence[float]
-    seconds: float
-
-    @property
-    def p50(self) -> float:
-        return statistics.median(self.latencies)
-
-    @property
-    def p99(self) -> float:
-        return statistics.quantiles(self.latencies, n=100)[98] if len(self.latencies) > 100 else max(self.latencies)
-
-
-def http_request(users: Sequence[int]) -> bytes:
-    body = json.dumps({"features": [view.name for view in ALL], "keys": {"user_id": users}}).encode()
-    return (
-        b"POST /v1/features HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
-        % (
-            len(body),
-            body,
-        )
-    )
-
-
-async def http_client(port: int, requests: Sequence[bytes], latencies: list[float]) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**22)
-    for request in requests:
-        start = time.perf_counter()
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200"), head
-        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-        await reader.readexactly(length)
-        latencies.append((time.perf_counter() - start) * 1e6)
-    writer.close()
-
-
-def http_load(port: int, clients: int, count: int, rows: int, entities: int) -> Load:
-    dice = random.Random(1)
-    requests = [[http_request(users(dice, rows, entities)) for _ in range(count // clients)] for _ in range(clients)]
-    latencies: list[float] = []
-
-    async def run() -> None:
-        await asyncio.gather(*(http_client(port, some, latencies) for some in requests))
-
-    start = time.perf_counter()
-    asyncio.run(run())
-    return Load(latencies, time.perf_counter() - start)
-
-
-def grpc_load(port: int, _: int, count: int, rows: int, entities: int) -> Load:
-    dice, latencies = random.Random(1), list[float]()
-    begin = time.perf_counter()
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        stub = pb_grpc.FeaturesStub(channel)
-        for _ in range(count):
-            column = pb.KeyColumn(integers=pb.Integers(values=users(dice, rows, entities)))
-            request = pb.GetFeaturesRequest(features=[view.name for view in ALL], keys={"user_id": column})
-            start = time.perf_counter()
-            stub.GetFeatures(request, timeout=10)
-            latencies.append((time.perf_counter() - start) * 1e6)
-    return Load(latencies, time.perf_counter() - begin)
-
-
-def hmget_load(url: str, _: int, count: int, rows: int, entities: int) -> Load:
-    """redis-py alone: what a client does that needs no server."""
-    dice, latencies = random.Random(1), list[float]()
-    begin = time.perf_counter()
-    with redis.Redis.from_url(url) as client:
-        for _ in range(count):
-            asked = [key(user) for user in users(dice, rows, entities)]
-            start = time.perf_counter()
-            if rows == 1:
-                client.hmget(asked[0], FIELDS)
-            else:
-                pipe = client.pipeline(transaction=False)
-                for one in asked:
-                    pipe.hmget(one, FIELDS)
-                pipe.execute()
-            latencies.append((time.perf_counter() - start) * 1e6)
-    return Load(latencies, time.perf_counter() - begin)
-
-
-def users(dice: random.Random, rows: int, entities: int) -> list[int]:
-    return [dice.randrange(entities) for _ in range(rows)]
-
-
 # ---- the comparison
 
 
@@ -237,7 +138,7 @@ def compare(
     }
     for name, one in found.items():
         cpu = f"{one.cpu_us:8.0f} µs CPU, {1e6 / one.cpu_us:6.0f} requests per core-second" if one.cpu_us else ""
-        print(f"  {name:28} p50 {one.p50:8.0f} µs  p99 {one.p99:8.0f} µs  {cpu}")
+        print(f"  {name:30} p50 {one.p50:8.0f} µs  p99 {one.p99:8.0f} µs  {cpu}")
     return found
 
 
@@ -265,12 +166,13 @@ def main() -> None:
         with process(raw_server, url, raw_port, port=raw_port) as raw, process(our_server, settings, port=port) as ours:
             http = Way("feature server, HTTP", http_load, port, ours)
             over_grpc = Way("feature server, gRPC", grpc_load, grpc_port, ours)
+            from_python = Way("the same, gRPC's Python client", grpc_python_load, grpc_port, ours)
             minimal = Way("minimal server, HTTP", http_load, raw_port, raw)
             plain = Way("redis-py, no server", hmget_load, url)
             sizes = {"entities": args.entities, "repeats": args.repeats}
             many = compare(
                 f"{args.clients} clients, 1 entity",
-                [http, minimal],
+                [http, over_grpc, minimal],
                 clients=args.clients,
                 count=args.requests,
                 rows=1,
@@ -278,7 +180,7 @@ def main() -> None:
             )
             one = compare(
                 "1 client, 1 entity",
-                [http, over_grpc, minimal, plain],
+                [http, over_grpc, from_python, minimal, plain],
                 clients=1,
                 count=args.requests // 4,
                 rows=1,
@@ -286,17 +188,23 @@ def main() -> None:
             )
             batch = compare(
                 "1 client, 100 entities",
-                [http, over_grpc, minimal, plain],
+                [http, over_grpc, from_python, minimal, plain],
                 clients=1,
                 count=max(20, args.requests // 40),
                 rows=100,
                 **sizes,
             )
-    ratio = many[http.name].cpu_us / many[minimal.name].cpu_us
-    print(f"CPU per request, {args.clients} clients: {ratio:.2f} times the minimal server (goal 2)")
+    ratios = [many[way.name].cpu_us / many[minimal.name].cpu_us for way in (http, over_grpc)]
+    print(
+        f"CPU per request, {args.clients} clients: HTTP {ratios[0]:.2f}, gRPC {ratios[1]:.2f} times the minimal server "
+        "(goal 2)"
+    )
     for title, found, goal in (("1 entity", one, 8), ("100 entities", batch, 3)):
-        ratios = [found[way.name].p50 / found[plain.name].p50 for way in (http, over_grpc)]
-        print(f"p50 of 1 client, {title}: HTTP {ratios[0]:.2f}, gRPC {ratios[1]:.2f} times redis-py (goal {goal})")
+        ratios = [found[way.name].p50 / found[plain.name].p50 for way in (http, over_grpc, from_python)]
+        print(
+            f"p50 of 1 client, {title}: HTTP {ratios[0]:.2f}, gRPC {ratios[1]:.2f} times redis-py (goal {goal}); "
+            f"with gRPC's Python client {ratios[2]:.2f}"
+        )
 
 
 if __name__ == "__main__":
