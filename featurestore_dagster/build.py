@@ -20,7 +20,7 @@ from featurestore_dagster.checks.completeness import completeness
 from featurestore_dagster.checks.future_rows import future_rows
 from featurestore_dagster.checks.parity import parity
 from featurestore_dagster.load import checked
-from featurestore_dagster.maintenance import purge
+from featurestore_dagster.maintenance import purge_schedule
 from featurestore_dagster.names import Keys
 from featurestore_dagster.resources import resources
 from featurestore_dagster.sensors import asset_sources, checks, failures, landed, models, online_lost
@@ -28,13 +28,21 @@ from featurestore_dagster.sensors.failures import Notify
 from featurestore_dagster.services import connect, open_blobs, open_models
 
 
-def build_definitions(project: Project, settings: Settings, *, notify: Notify | None = None) -> dg.Definitions:
+def build_definitions(
+    project: Project,
+    settings: Settings,
+    *,
+    notify: Notify | None = None,
+    executor: dg.ExecutorDefinition | None = dg.in_process_executor,
+) -> dg.Definitions:
     """Assets, checks, sensors, schedules and resources of `project`; nothing connects.
 
     `notify` is told about each failed run; by default the log is, and the webhook of the settings.
 
     In `definitions.py` of a code location: `defs = build_definitions(PROJECT, Settings.from_env(os.environ))`, or
-    `dg.Definitions.merge(build_definitions(…), dg.Definitions(…))`.
+    `dg.Definitions.merge(build_definitions(…), dg.Definitions(…))`: say `executor=None` where that has an executor of
+    its own. Several projects can be merged, each with its namespace and data directory; the namespace stands in front
+    of every name, of resources too.
 
     Raises:
         DefinitionError: SQL that does not fit its source, or a view that was changed and kept its version.
@@ -64,16 +72,16 @@ def build_definitions(project: Project, settings: Settings, *, notify: Notify | 
             models.sensor(partial(open_blobs, settings), partial(open_models, settings), keys),
             online_lost.sensor(project, services, keys),
             checks.sensor(project, services, keys),
-            failures.sensor(notify or failures.notify_as_set(settings.dagster)),
+            failures.sensor(notify or failures.notify_as_set(settings.dagster), keys),
             *asset_sources.sensors(project, services, keys),
         ],
         schedules=[
             landing_schedule(project, keys),
             lake_schedule(project, keys),
             erasures_schedule(keys),
-            purge,
+            purge_schedule(keys),
             reconcile.schedule(project, services, settings.dagster, keys),
         ],
-        resources=resources(settings),
-        executor=dg.in_process_executor,
+        resources=resources(settings, keys),
+        executor=executor,
     )

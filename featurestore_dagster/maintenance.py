@@ -8,9 +8,10 @@ from itertools import islice
 import dagster as dg
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
-from featurestore_dagster.names import LANE_TAG
+from featurestore_dagster.names import LANE_TAG, PLAIN, Keys
 from featurestore_dagster.runs import ENDED_BADLY
 
+JOB = "purge"
 KEEP_RUNS = 2_000  # the newest, whatever they did
 KEEP_DAYS = 30  # of a source's hour, the last run: it is what shows the hour as materialized
 KEEP_RUNLESS_DAYS = 7  # evaluations of checks and other events without a run
@@ -51,16 +52,28 @@ def purge_op(context: dg.OpExecutionContext) -> None:
     context.log.info("%d runs and %d records without a run were deleted", len(run_ids), orphans)
 
 
-@dg.job(name="purge", description="Deletes old runs, events and logs.", executor_def=dg.in_process_executor)
-def purge_job() -> None:
-    purge_op()
+def purge_job(keys: Keys = PLAIN) -> dg.JobDefinition:
+    @dg.job(name=keys.name(JOB), description="Deletes old runs, events and logs.", executor_def=dg.in_process_executor)
+    def purge() -> None:
+        purge_op()
+
+    return purge
 
 
-@dg.schedule(name="purge", job=purge_job, cron_schedule="7 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
-def purge(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+def purge_schedule(keys: Keys = PLAIN) -> dg.ScheduleDefinition:
     """Hourly, when there is enough to delete."""
-    runs = context.instance.get_runs_count(dg.RunsFilter(statuses=list(FINISHED)))
-    return dg.RunRequest() if runs > KEEP_RUNS else dg.SkipReason(f"{runs} runs, of which {KEEP_RUNS} are kept")
+
+    @dg.schedule(
+        name=keys.name(JOB),
+        job=purge_job(keys),
+        cron_schedule="7 * * * *",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+    def purge(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        runs = context.instance.get_runs_count(dg.RunsFilter(statuses=list(FINISHED)))
+        return dg.RunRequest() if runs > KEEP_RUNS else dg.SkipReason(f"{runs} runs, of which {KEEP_RUNS} are kept")
+
+    return purge
 
 
 def purge_orphans(instance: dg.DagsterInstance, now: datetime, run_ids: Sequence[str]) -> int:

@@ -1,5 +1,6 @@
 """Names in Dagster: asset keys, groups, tags, pools."""
 
+import re
 from dataclasses import dataclass
 
 import dagster as dg
@@ -11,14 +12,31 @@ LANDED_SENSOR = "landed_batches"
 
 TRANSFORM_POOL = "transform"  # steps that compute and write feature rows
 DATABASE_POOL = "database"  # steps that read the whole log
-LANE_TAG = "featurestore/lane"  # <source>.<number>; dagster.yaml allows one live run for each value
+LANE_TAG = "featurestore/lane"  # [<namespace>.]<source>.<number>; dagster.yaml allows one live run for each value
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Asset keys, inside a namespace if there is one."""
+    """Asset keys and other names, inside a namespace if there is one: several projects can share a code location."""
 
     namespace: str = ""
+
+    def name(self, name: str) -> str:
+        """Of a job, sensor, schedule, op or resource."""
+        return re.sub(r"\W", "_", f"{self.namespace}_{name}") if self.namespace else name
+
+    def resources(self, *names: str) -> set[str]:
+        """The keys of resources, see resources.py."""
+        return {self.name(name) for name in names}
+
+    def lane_tag(self, lane: str) -> str:
+        """What a run that holds a lane carries."""
+        return f"{self.namespace}.{lane}" if self.namespace else lane
+
+    def lane_of(self, tag: str) -> str:
+        """The lane of this project that a run holds; '' if it is another project's, or none."""
+        lane = tag.removeprefix(self.lane_tag(""))
+        return lane if self.lane_tag(lane) == tag and lane.count(".") == 1 else ""
 
     def source(self, name: str) -> dg.AssetKey:
         return self._key("source", name)

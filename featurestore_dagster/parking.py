@@ -8,17 +8,17 @@ import msgspec
 from dagster._core.scheduler.instigation import InstigatorType, SensorInstigatorData
 
 from featurestore.landing.zone import utc_now
-from featurestore_dagster.names import LANDED_SENSOR
+from featurestore_dagster.names import LANDED_SENSOR, PLAIN, Keys
 from featurestore_dagster.sensors.cursor import Cursor
 
 _KEY = "featurestore/released_batches"  # beside Dagster's own cursors
 _KEPT = timedelta(days=1)  # by then the sensor has seen it
 
 
-def sensor_cursor(instance: dg.DagsterInstance) -> Cursor:
+def sensor_cursor(instance: dg.DagsterInstance, keys: Keys = PLAIN) -> Cursor:
     """What the sensor of landed batches has left behind at the end of its last tick."""
     for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
-        if state.name == LANDED_SENSOR and isinstance(state.instigator_data, SensorInstigatorData):
+        if state.name == keys.name(LANDED_SENSOR) and isinstance(state.instigator_data, SensorInstigatorData):
             return Cursor.from_json(state.instigator_data.cursor, utc_now())
     return Cursor.from_json(None, utc_now())
 

@@ -36,8 +36,8 @@ def schedule(
     limits = RunLimits.of(settings)
 
     @dg.schedule(
-        name="reconcile",
-        job_name=JOB,
+        name=keys.name("reconcile"),
+        job_name=keys.name(JOB),
         cron_schedule="*/5 * * * *",
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Fails dead runs; requests runs for batches that nobody has seen to.",
@@ -58,7 +58,7 @@ def schedule(
 def _overdue(
     project: Project, services: Services, instance: dg.DagsterInstance, limits: RunLimits, keys: Keys, now: datetime
 ) -> list[dg.RunRequest]:
-    cursor, live = sensor_cursor(instance), live_runs(instance, now)
+    cursor, live = sensor_cursor(instance, keys), live_runs(instance, now, keys)
     landed = [batch for source in project.sources for batch in services.landing.batches(source.name)]
     services.backlog.forget()
     waiting = services.backlog.look(project, landed, services.database, services.online, now=now)

@@ -7,6 +7,7 @@ configuration of a run, so they stand in no run, event or page.
 from collections.abc import Generator
 from contextlib import closing
 from functools import lru_cache
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -15,14 +16,58 @@ from featurestore.database.client import Database
 from featurestore.errors import TerminalError
 from featurestore.landing.batch import Batch
 from featurestore.landing.zone import LandingZone
+from featurestore.models.production import Publishes
 from featurestore.models.publish import ModelStore
 from featurestore.offline.lake import Lake
 from featurestore.online.store import OnlineStore
 from featurestore.settings import Settings
 from featurestore.training.files import TrainingSetFiles
+from featurestore_dagster.names import Keys
 from featurestore_dagster.services import Blobs, landing_zone, open_blobs, open_database, open_models, open_online
 
 Resources = dict[str, object]
+
+
+class Given:
+    """The resources that a step has asked for with `required_resource_keys=keys.resources(…)`."""
+
+    def __init__(self, context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, keys: Keys) -> None:
+        self._context, self._keys = context, keys
+
+    @property
+    def batches(self) -> "BatchSelection":
+        return self._of("batches")
+
+    @property
+    def landing(self) -> LandingZone:
+        return self._of("landing")
+
+    @property
+    def database(self) -> Database:
+        return self._of("database")
+
+    @property
+    def lake(self) -> Lake:
+        return self._of("lake")
+
+    @property
+    def online(self) -> OnlineStore:
+        return self._of("online")
+
+    @property
+    def blobs(self) -> Blobs:
+        return self._of("blobs")
+
+    @property
+    def models(self) -> Publishes:
+        return self._of("models")
+
+    @property
+    def training_sets(self) -> TrainingSetFiles:
+        return self._of("training_sets")
+
+    def _of(self, name: str) -> Any:
+        return getattr(self._context.resources, self._keys.name(name))
 
 
 class BatchSelection(dg.ConfigurableResource):
@@ -44,7 +89,7 @@ class BatchSelection(dg.ConfigurableResource):
         return [batch for batch in batches if window.start <= batch.created_at < window.end]
 
 
-def resources(settings: Settings) -> Resources:
+def resources(settings: Settings, keys: Keys) -> Resources:
     """The resources of a running platform."""
 
     @dg.resource(description="The landed batches.")
@@ -79,7 +124,7 @@ def resources(settings: Settings) -> Resources:
     def training_sets() -> TrainingSetFiles:
         return TrainingSetFiles(settings.training_sets_dir.absolute())
 
-    return {
+    found: Resources = {
         "batches": BatchSelection(),
         "landing": landing,
         "database": database,
@@ -89,6 +134,7 @@ def resources(settings: Settings) -> Resources:
         "models": models,
         "training_sets": training_sets,
     }
+    return {keys.name(name): resource for name, resource in found.items()}
 
 
 @lru_cache(maxsize=1_000)

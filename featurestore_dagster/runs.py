@@ -34,8 +34,6 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
 # Interrupted by a signal, out of memory, Dagster's own storage locked.
 _NOT_THE_ROWS = frozenset({"DagsterExecutionInterruptedError", "KeyboardInterrupt", "MemoryError", "OperationalError"})
 
-_BATCHES_AT = ("resources", "batches", "config", "batch_ids")
-
 
 @dataclass(frozen=True, slots=True)
 class FailedRun:
@@ -59,8 +57,8 @@ def run_request(
     return dg.RunRequest(
         run_key=run_key,
         partition_key=key_of(group.hour),
-        run_config=with_batches(group.batch_ids) | QUIET,
-        tags={LANE_TAG: group.lane, "dagster/max_runtime": str(MAX_RUNTIME_S)},
+        run_config=with_batches(group.batch_ids, keys) | QUIET,
+        tags={LANE_TAG: keys.lane_tag(group.lane), "dagster/max_runtime": str(MAX_RUNTIME_S)},
         asset_selection=[
             keys.raw(group.source),
             *(keys.features(name) for name in sorted(views)),
@@ -70,37 +68,39 @@ def run_request(
     )
 
 
-def with_batches(batch_ids: Sequence[str]) -> dict[str, Any]:
+def with_batches(batch_ids: Sequence[str], keys: Keys = PLAIN) -> dict[str, Any]:
     """The run configuration that selects batches."""
-    return {"resources": {"batches": {"config": {"batch_ids": list(batch_ids)}}}}
+    return {"resources": {keys.name("batches"): {"config": {"batch_ids": list(batch_ids)}}}}
 
 
-def batches_of(run_config: Mapping[str, Any]) -> frozenset[str]:
-    """The batches that a run's configuration names; none if it takes those of its hours."""
+def batches_of(run_config: Mapping[str, Any], keys: Keys = PLAIN) -> frozenset[str]:
+    """The batches that a run's configuration names; none if it takes those of its hours, or is another project's."""
     value: Any = run_config
-    for name in _BATCHES_AT:
+    for name in ("resources", keys.name("batches"), "config", "batch_ids"):
         value = value.get(name) if isinstance(value, Mapping) else None
     return frozenset(value or ())
 
 
-def live_runs(instance: dg.DagsterInstance, now: datetime) -> list[LiveRun]:
+def live_runs(instance: dg.DagsterInstance, now: datetime, keys: Keys = PLAIN) -> list[LiveRun]:
     """The runs that may still do their work. Found by status alone: tag filters are slow in a long history."""
     records = instance.get_run_records(dg.RunsFilter(statuses=list(LIVE)))
     return [
-        LiveRun(record.dagster_run.tags.get(LANE_TAG, ""), batches_of(record.dagster_run.run_config))
+        LiveRun(keys.lane_of(run.tags.get(LANE_TAG, "")), batches_of(run.run_config, keys))
         for record in records
-        if not _is_stillborn(record, now)
+        if (run := record.dagster_run) and not _is_stillborn(record, now)
     ]
 
 
-def failed_runs(instance: dg.DagsterInstance, since: datetime, seen: Collection[str]) -> list[FailedRun]:
+def failed_runs(
+    instance: dg.DagsterInstance, since: datetime, seen: Collection[str], keys: Keys = PLAIN
+) -> list[FailedRun]:
     """Runs that named batches and ended badly since then, in that order; those in `seen` are left out."""
     query = dg.RunsFilter(statuses=list(ENDED_BADLY), updated_after=since - OVERLAP)
     records = instance.get_run_records(query, limit=FAILED_RUNS, order_by="update_timestamp", ascending=True)
     found: list[FailedRun] = []
     for record in records:
         run = record.dagster_run
-        batch_ids = batches_of(run.run_config)
+        batch_ids = batches_of(run.run_config, keys)
         if batch_ids and run.run_id not in seen:
             cause, reason = _cause(instance, run)
             ended = datetime.fromtimestamp(record.end_time, UTC) if record.end_time else record.update_timestamp
@@ -109,11 +109,13 @@ def failed_runs(instance: dg.DagsterInstance, since: datetime, seen: Collection[
     return found
 
 
-def run_that_applied(instance: dg.DagsterInstance, batch_id: str, at: datetime) -> dg.RunRecord | None:
+def run_that_applied(
+    instance: dg.DagsterInstance, batch_id: str, at: datetime, keys: Keys = PLAIN
+) -> dg.RunRecord | None:
     """The run that was given a batch and was at work at a time; None where it has been purged, or took whole hours."""
     query = dg.RunsFilter(created_after=at - timedelta(seconds=MAX_RUNTIME_S), created_before=at)
     for record in instance.get_run_records(query, limit=FAILED_RUNS):
-        if batch_id in batches_of(record.dagster_run.run_config):
+        if batch_id in batches_of(record.dagster_run.run_config, keys):
             return record
     return None
 

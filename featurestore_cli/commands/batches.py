@@ -12,6 +12,7 @@ from featurestore.landing.zone import utc_now
 from featurestore.settings import Settings
 from featurestore_cli.arguments import add_json
 from featurestore_cli.output import age, complain, emit, records, say
+from featurestore_dagster.names import Keys
 from featurestore_dagster.parking import release, sensor_cursor
 from featurestore_dagster.services import connect
 
@@ -31,11 +32,11 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     if not (settings.dagster_home / "dagster.yaml").exists():
         raise TerminalError(f"there is no Dagster in {settings.dagster_home} yet; `featurestore up` makes it")
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
-        return _list(args, settings, instance) if args.verb == "list" else _release(args, instance)
+        return _list(args, settings, instance) if args.verb == "list" else _release(args, settings, instance)
 
 
 def _list(args: argparse.Namespace, settings: Settings, instance: dg.DagsterInstance) -> int:
-    troubles, now = sensor_cursor(instance).troubles, utc_now()
+    troubles, now = sensor_cursor(instance, Keys(settings.namespace)).troubles, utc_now()
     waiting = _pending(settings)
     waiting.sort(key=lambda one: (not _is_parked(troubles.get(one.batch.batch_id)), one.batch.created_at))
     rows = [_row(one, troubles.get(one.batch.batch_id), now) for one in waiting]
@@ -51,8 +52,8 @@ def _list(args: argparse.Namespace, settings: Settings, instance: dg.DagsterInst
     return 0
 
 
-def _release(args: argparse.Namespace, instance: dg.DagsterInstance) -> int:
-    parked = sensor_cursor(instance).parked
+def _release(args: argparse.Namespace, settings: Settings, instance: dg.DagsterInstance) -> int:
+    parked = sensor_cursor(instance, Keys(settings.namespace)).parked
     chosen = parked if args.all else frozenset(args.batch)
     if not chosen:
         complain("no batch is parked" if args.all else "name the batches, or say --all")

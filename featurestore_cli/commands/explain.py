@@ -119,7 +119,8 @@ def _checked(told: Story, zone: LandingZone) -> str:
 
 def run_of(settings: Settings, batch_id: str, at: datetime) -> str:
     """The run that applied a batch at a time, with its address."""
-    from featurestore_dagster.runs import run_that_applied  # here: Dagster takes seconds to import
+    from featurestore_dagster import names  # here: Dagster takes seconds to import
+    from featurestore_dagster.runs import run_that_applied
     from featurestore_dagster.services import open_instance
 
     try:
@@ -127,7 +128,7 @@ def run_of(settings: Settings, batch_id: str, at: datetime) -> str:
     except SettingsError as error:
         return str(error)
     with instance:
-        record = run_that_applied(instance, batch_id, at)
+        record = run_that_applied(instance, batch_id, at, names.Keys(settings.namespace))
     if record is None:
         return "no longer kept, or a run over whole hours"
     state = Home(settings.data_dir).state()

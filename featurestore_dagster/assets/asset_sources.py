@@ -17,9 +17,9 @@ from featurestore.errors import TerminalError
 from featurestore.landing.columns import Door
 from featurestore.landing.pending import Cause
 from featurestore.landing.tables import land_table
-from featurestore.landing.zone import LandingZone
 from featurestore_dagster.assets.schema import sent_columns
 from featurestore_dagster.names import PLAIN, SOURCES, Keys
+from featurestore_dagster.resources import Given
 from featurestore_dagster.runs import failure
 
 RETRIES = dg.RetryPolicy(max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL)
@@ -58,12 +58,12 @@ def _asset(source: AssetSource, project: Project, keys: Keys) -> dg.AssetsDefini
         group_name=SOURCES,
         kinds={"parquet"},
         description=source.description or f"Lands the rows of {what}, each materialization or file once.",
+        required_resource_keys=keys.resources("landing"),
         retry_policy=RETRIES,
         metadata={"dagster/column_schema": sent_columns(source)},
     )
-    def land(
-        context: dg.AssetExecutionContext, config: Wanted, landing: dg.ResourceParam[LandingZone]
-    ) -> dg.MaterializeResult:
+    def land(context: dg.AssetExecutionContext, config: Wanted) -> dg.MaterializeResult:
+        landing = Given(context, keys).landing
         door = Door.of(source, project)
         arrivals = files(source) if source.path else last_materialization(context.instance, source, config.partition)
         try:

@@ -4,16 +4,13 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from featurestore.database.client import Database
 from featurestore.definitions.project import Project
 from featurestore.errors import FeatureStoreError
 from featurestore.landing.pending import Cause
-from featurestore.landing.zone import LandingZone
-from featurestore.offline.lake import Lake
-from featurestore.online.store import OnlineStore
 from featurestore.recovery.erase import Holdings, carry_out, is_due, settle
 from featurestore.settings import RedisSettings
 from featurestore_dagster.names import DATABASE_POOL, PLAIN, RAW, Keys
+from featurestore_dagster.resources import Given
 from featurestore_dagster.runs import failure
 
 JOB = "finish_erasures"
@@ -28,20 +25,17 @@ def erasures_asset(project: Project, redis: RedisSettings, keys: Keys = PLAIN) -
         group_name=RAW,
         kinds={"parquet", "duckdb", "redis"},
         description="Entities that were erased, of which keyed hashes stay. Interrupted erasures are finished here.",
+        required_resource_keys=keys.resources("landing", "database", "lake", "online"),
         pool=DATABASE_POOL,
     )
-    def finish_erasures(
-        landing: dg.ResourceParam[LandingZone],
-        database: dg.ResourceParam[Database],
-        lake: dg.ResourceParam[Lake],
-        online: dg.ResourceParam[OnlineStore],
-    ) -> dg.MaterializeResult:
+    def finish_erasures(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        given = Given(context, keys)
         holdings = Holdings(
             project=project,
-            zone=landing,
-            database=database,
-            lake=lake,
-            online=online,
+            zone=given.landing,
+            database=given.database,
+            lake=given.lake,
+            online=given.online,
             redis_urls=redis.urls,
             redis_timeout_s=redis.timeout_s,
         )
@@ -55,9 +49,11 @@ def erasures_asset(project: Project, redis: RedisSettings, keys: Keys = PLAIN) -
 
 def erasures_schedule(keys: Keys = PLAIN) -> dg.ScheduleDefinition:
     """Every hour."""
-    job = dg.define_asset_job(JOB, selection=[keys.erasures()], description="Finishes erasures, and looks once more.")
+    job = dg.define_asset_job(
+        keys.name(JOB), selection=[keys.erasures()], description="Finishes erasures, and looks once more."
+    )
     return dg.ScheduleDefinition(
-        name=JOB, job=job, cron_schedule="50 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+        name=keys.name(JOB), job=job, cron_schedule="50 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
     )
 
 

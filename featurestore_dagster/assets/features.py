@@ -7,7 +7,6 @@ import dagster as dg
 import pyarrow as pa
 
 from featurestore.apply import Applied, apply_batches
-from featurestore.database.client import Database
 from featurestore.database.jobs import SchemaJob
 from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.project import Project
@@ -16,9 +15,7 @@ from featurestore.definitions.view import DerivedView, FeatureView, View
 from featurestore.errors import DefinitionError, FeatureStoreError, TerminalError, TransientError
 from featurestore.landing.batch import Batch
 from featurestore.landing.pending import Cause
-from featurestore.landing.zone import LandingZone
 from featurestore.offline.tables import view_table
-from featurestore.online.store import OnlineStore
 from featurestore_dagster.assets.raw import selected_batches
 from featurestore_dagster.assets.schema import (
     declared_in,
@@ -33,7 +30,7 @@ from featurestore_dagster.assets.schema import (
 from featurestore_dagster.names import FEATURES, ONLINE, PLAIN, TRANSFORM_POOL, Keys
 from featurestore_dagster.partitions import LANDING_HOUR, SINGLE_RUN, beta_features
 from featurestore_dagster.plots import Distributions
-from featurestore_dagster.resources import BatchSelection
+from featurestore_dagster.resources import Given
 from featurestore_dagster.runs import failure
 
 # A stream that is silent for long is broken; files may come once a day.
@@ -56,7 +53,7 @@ def _feature_asset(versions: Sequence[FeatureView], keys: Keys) -> dg.AssetsDefi
     log_key, online_key = keys.features(newest.name), keys.online(newest.name)
 
     @dg.multi_asset(
-        name=f"apply_{newest.name}",
+        name=keys.name(f"apply_{newest.name}"),
         specs=_specs(versions, keys),
         check_specs=[
             dg.AssetCheckSpec(
@@ -65,22 +62,18 @@ def _feature_asset(versions: Sequence[FeatureView], keys: Keys) -> dg.AssetsDefi
         ],
         partitions_def=LANDING_HOUR,
         backfill_policy=SINGLE_RUN,
+        required_resource_keys=keys.resources("landing", "database", "online", "batches"),
         pool=TRANSFORM_POOL,
         can_subset=True,
     )
-    def apply_view(
-        context: dg.AssetExecutionContext,
-        landing: dg.ResourceParam[LandingZone],
-        database: dg.ResourceParam[Database],
-        online: dg.ResourceParam[OnlineStore],
-        batches: BatchSelection,
-    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+    def apply_view(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        given = Given(context, keys)
         applied: dict[str, Applied] = {}
         seen = Distributions(feature.name for feature in newest.row_features)
         for view in versions:
-            selected = selected_batches(batches, landing, view.source, context.partition_time_window)
+            selected = selected_batches(given, view.source, context.partition_time_window)
             look = seen.add if view is newest else None
-            applied[view.target] = _apply(view, selected, landing, database, online, look)
+            applied[view.target] = _apply(view, selected, given, look)
         total = sum(applied.values(), Applied())
         if log_key in context.selected_asset_keys:
             yield dg.MaterializeResult(asset_key=log_key, metadata=_log_metadata(total, applied) | seen.metadata())
@@ -165,18 +158,16 @@ def _derived_spec(project: Project, view: DerivedView, keys: Keys) -> dg.AssetSp
 def _apply(
     view: FeatureView,
     batches: Sequence[Batch],
-    landing: LandingZone,
-    database: Database,
-    online: OnlineStore,
+    given: Given,
     look: Callable[[pa.Table], None] | None,
 ) -> Applied:
     """Apply the batches; an error says whether it will come again with the same rows."""
     try:
-        database.ensure(SchemaJob(f"ensure {view.target}", (view_table(view),)))
+        given.database.ensure(SchemaJob(f"ensure {view.target}", (view_table(view),)))
     except FeatureStoreError as error:  # changed code or no service: not the rows
         raise failure(error, Cause.INFRASTRUCTURE) from error
     try:
-        return apply_batches(view, batches, landing, database, online, look)
+        return apply_batches(view, batches, given.landing, given.database, given.online, look)
     except DefinitionError as error:
         raise failure(error, Cause.INFRASTRUCTURE) from error  # of the code, not of the batch
     except TerminalError as error:

@@ -15,6 +15,7 @@ from featurestore.offline.lake import Lake
 from featurestore_dagster.assets.schema import copied_lineage, declared_in, log_columns, owners
 from featurestore_dagster.checks.scope import versions_by_name
 from featurestore_dagster.names import DATABASE_POOL, LAKE, PLAIN, Keys
+from featurestore_dagster.resources import Given
 from featurestore_dagster.runs import failure
 
 JOB = "lake"
@@ -28,18 +29,18 @@ def lake_assets(project: Project, keys: Keys = PLAIN) -> list[dg.AssetsDefinitio
         return []
 
     @dg.multi_asset(
-        name="move_to_lake",
+        name=keys.name("move_to_lake"),
         specs=[_spec(key, versions, keys) for key, versions in views.items()],
+        required_resource_keys=keys.resources("database", "lake"),
         pool=DATABASE_POOL,
         can_subset=True,
     )
-    def move_to_lake(
-        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], lake: dg.ResourceParam[Lake]
-    ) -> Iterator[dg.MaterializeResult]:
+    def move_to_lake(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+        given = Given(context, keys)
         failed: FeatureStoreError | None = None
         for key in sorted(context.selected_asset_keys):
             try:
-                yield _moved(key, views[key], database, lake)
+                yield _moved(key, views[key], given.database, given.lake)
             except FeatureStoreError as error:  # of one view: the others are moved
                 failed = failed or error
         if failed:
@@ -52,10 +53,12 @@ def lake_schedule(project: Project, keys: Keys = PLAIN) -> dg.ScheduleDefinition
     """Every night."""
     views = dict.fromkeys(view.name for view in project.feature_views)
     job = dg.define_asset_job(
-        JOB, selection=[keys.lake(name) for name in views], description="Closed days of the log → Parquet files."
+        keys.name(JOB),
+        selection=[keys.lake(name) for name in views],
+        description="Closed days of the log → Parquet files.",
     )
     return dg.ScheduleDefinition(
-        name=JOB, job=job, cron_schedule="20 2 * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+        name=keys.name(JOB), job=job, cron_schedule="20 2 * * *", default_status=dg.DefaultScheduleStatus.RUNNING
     )
 
 

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from featurestore.database.client import Database
 from featurestore.definitions.durations import duration
 from featurestore.definitions.project import Project
 from featurestore.definitions.source import Source
@@ -14,10 +13,10 @@ from featurestore.errors import FeatureStoreError
 from featurestore.landing.batch import Batch
 from featurestore.landing.pending import Cause, find_pending
 from featurestore.landing.retention import tend
-from featurestore.landing.zone import LandingZone
 from featurestore.offline.log import hot_commit_seqs
 from featurestore_dagster.backlog import Backlog
 from featurestore_dagster.names import PLAIN, RAW, Keys
+from featurestore_dagster.resources import Given
 from featurestore_dagster.runs import failure
 
 JOB = "landing"
@@ -31,12 +30,12 @@ def landing_assets(project: Project, keys: Keys = PLAIN) -> list[dg.AssetsDefini
 def landing_schedule(project: Project, keys: Keys = PLAIN) -> dg.ScheduleDefinition:
     """Every hour."""
     job = dg.define_asset_job(
-        JOB,
+        keys.name(JOB),
         selection=[keys.landing(source.name) for source in project.sources],
         description="Closed hours → one file each; what is too old goes.",
     )
     return dg.ScheduleDefinition(
-        name=JOB, job=job, cron_schedule="40 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+        name=keys.name(JOB), job=job, cron_schedule="40 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
     )
 
 
@@ -48,11 +47,12 @@ def _landing_asset(project: Project, source: Source, keys: Keys) -> dg.AssetsDef
         deps=[keys.raw(source.name)],
         group_name=RAW,
         kinds={"parquet"},
+        required_resource_keys=keys.resources("landing", "database"),
         description=f"Files of {source.name}: one per partition and closed hour, with the same rows in the same order.",
     )
-    def tend_files(
-        landing: dg.ResourceParam[LandingZone], database: dg.ResourceParam[Database]
-    ) -> dg.MaterializeResult:
+    def tend_files(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        given = Given(context, keys)
+        landing, database = given.landing, given.database
         try:
             backlog = Backlog()
             ledger = backlog.ledger(project, database)

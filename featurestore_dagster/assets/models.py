@@ -13,11 +13,11 @@ from featurestore.landing.pending import Cause
 from featurestore.models.likeness import unlike_training
 from featurestore.models.log import metadata_job, productions
 from featurestore.models.metadata import ModelVersion
-from featurestore.models.production import Outcome, Publishes, bring, promoted
+from featurestore.models.production import Outcome, bring, promoted
 from featurestore_dagster.names import MODELS, PLAIN, Keys
 from featurestore_dagster.partitions import model_partitions
+from featurestore_dagster.resources import Given
 from featurestore_dagster.runs import failure
-from featurestore_dagster.services import Blobs
 
 SERVABLE, LIKE_TRAINING = "servable", "like_training"
 
@@ -59,13 +59,13 @@ def _metadata_asset(keys: Keys) -> dg.AssetsDefinition:
         group_name=MODELS,
         kinds={"duckdb"},
         description="What every metadata file of a model says, each once: the table model_metadata.",
+        required_resource_keys=keys.resources("blobs", "database"),
     )
-    def model_metadata(
-        context: dg.AssetExecutionContext, blobs: dg.ResourceParam[Blobs], database: dg.ResourceParam[Database]
-    ) -> dg.MaterializeResult:
+    def model_metadata(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        given = Given(context, keys)
         try:
-            scan = blobs.scan(context.partition_key)
-            skipped = database.append(metadata_job(scan.versions)).skipped if scan.versions else ()
+            scan = given.blobs.scan(context.partition_key)
+            skipped = given.database.append(metadata_job(scan.versions)).skipped if scan.versions else ()
         except FeatureStoreError as error:
             raise failure(error, Cause.INFRASTRUCTURE) from error
         metadata: dict[str, dg.MetadataValue] = {
@@ -96,24 +96,21 @@ def _production_asset(project: Project, keys: Keys) -> dg.AssetsDefinition:
         group_name=MODELS,
         kinds={"redis", "onnx"},
         description="The artifacts of the version in production, with its manifest: model:<id>:… and prod_models.",
+        required_resource_keys=keys.resources("blobs", "database", "models"),
     )
-    def production(
-        context: dg.AssetExecutionContext,
-        blobs: dg.ResourceParam[Blobs],
-        database: dg.ResourceParam[Database],
-        models: dg.ResourceParam[Publishes],
-    ) -> Iterator[dg.MaterializeResult | dg.AssetObservation]:
+    def production(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetObservation]:
+        given = Given(context, keys)
         model_id = context.partition_key
         try:
-            scan = blobs.scan(model_id)
-            wanted = next((one for one in productions(database) if one.model_id == model_id), None)
-            outcome = bring(wanted, scan, blobs, models, project) if wanted else None
+            scan = given.blobs.scan(model_id)
+            wanted = next((one for one in productions(given.database) if one.model_id == model_id), None)
+            outcome = bring(wanted, scan, given.blobs, given.models, project) if wanted else None
         except FeatureStoreError as error:
             raise failure(error, Cause.INFRASTRUCTURE) from error
         version = promoted(wanted, scan) if wanted and outcome and not outcome.refusals else None
         if version is not None:
             yield _observed(version, keys)
-        checks = [_servable(key, outcome), _like_training(key, version, project, database)]
+        checks = [_servable(key, outcome), _like_training(key, version, project, given.database)]
         yield dg.MaterializeResult(metadata=_metadata(outcome, version), check_results=checks)
 
     return production

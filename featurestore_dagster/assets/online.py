@@ -6,15 +6,14 @@ from datetime import UTC, datetime
 import dagster as dg
 from pydantic import Field
 
-from featurestore.database.client import Database
 from featurestore.definitions.project import Project
 from featurestore.entity_id import Piece
 from featurestore.errors import FeatureStoreError
 from featurestore.landing.pending import Cause
-from featurestore.online.store import OnlineStore
 from featurestore.recovery.online import PIECES, Refilled, refill
 from featurestore_dagster.names import DATABASE_POOL, ONLINE, PLAIN, Keys
 from featurestore_dagster.partitions import SINGLE_RUN, beta_features
+from featurestore_dagster.resources import Given
 from featurestore_dagster.runs import failure
 
 REBUILD_TAG = "featurestore/rebuild"
@@ -51,22 +50,18 @@ def online_rebuild(project: Project, keys: Keys = PLAIN) -> dg.AssetsDefinition:
                 f"Newest rows and windows of every entity, pushed from the log in {PIECES} pieces; what the log does "
                 "not have is taken away. Needs no flush, and is harmless at any time."
             ),
+            required_resource_keys=keys.resources("database", "online"),
             pool=DATABASE_POOL,
         )
-        def rebuild(
-            context: dg.AssetExecutionContext,
-            config: Rebuild,
-            database: dg.ResourceParam[Database],
-            online: dg.ResourceParam[OnlineStore],
-        ) -> dg.MaterializeResult:
+        def rebuild(context: dg.AssetExecutionContext, config: Rebuild) -> dg.MaterializeResult:
+            given = Given(context, keys)
             chosen = [view for view in views if not config.views or view.name in config.views]
             done = {view.target: Refilled() for view in chosen}
             try:
                 for key in context.partition_keys:
                     for view in chosen:
-                        done[view.target] += refill(
-                            view, Piece(int(key), PIECES), database, online, now=datetime.now(UTC)
-                        )
+                        piece = Piece(int(key), PIECES)
+                        done[view.target] += refill(view, piece, given.database, given.online, now=datetime.now(UTC))
                     context.log.info("piece %s of %d is filled", key, PIECES)
             except FeatureStoreError as error:
                 raise failure(error, Cause.INFRASTRUCTURE) from error

@@ -10,11 +10,10 @@ from featurestore.definitions.source import AssetSource, KafkaSource, Source
 from featurestore.errors import TerminalError
 from featurestore.landing.batch import Batch
 from featurestore.landing.pending import Cause
-from featurestore.landing.zone import LandingZone
 from featurestore_dagster.assets.schema import landed_columns, landed_lineage, sent_columns
 from featurestore_dagster.names import PLAIN, RAW, SOURCES, Keys
 from featurestore_dagster.partitions import LANDING_HOUR, SINGLE_RUN, beta_features
-from featurestore_dagster.resources import BatchSelection
+from featurestore_dagster.resources import Given
 from featurestore_dagster.runs import failure
 
 
@@ -44,6 +43,7 @@ def _raw_asset(source: Source, keys: Keys) -> dg.AssetsDefinition:
         key=keys.raw(source.name),
         deps=[keys.source(source.name)],
         partitions_def=LANDING_HOUR,
+        required_resource_keys=keys.resources("landing", "batches"),
         backfill_policy=SINGLE_RUN,
         group_name=RAW,
         kinds={"parquet"},
@@ -54,12 +54,11 @@ def _raw_asset(source: Source, keys: Keys) -> dg.AssetsDefinition:
             "dagster/column_lineage": landed_lineage(source, keys),
         },
     )
-    def landed_batches(
-        context: dg.AssetExecutionContext, landing: dg.ResourceParam[LandingZone], batches: BatchSelection
-    ) -> dg.MaterializeResult:
-        selected = selected_batches(batches, landing, source, context.partition_time_window)
+    def landed_batches(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        given = Given(context, keys)
+        selected = selected_batches(given, source, context.partition_time_window)
         try:
-            rows = sum(landing.read(batch).num_rows for batch in selected)
+            rows = sum(given.landing.read(batch).num_rows for batch in selected)
         except TerminalError as error:
             raise failure(error, Cause.BATCH) from error
         except OSError as error:
@@ -71,12 +70,10 @@ def _raw_asset(source: Source, keys: Keys) -> dg.AssetsDefinition:
     return landed_batches
 
 
-def selected_batches(
-    batches: BatchSelection, landing: LandingZone, source: Source, window: dg.TimeWindow
-) -> list[Batch]:
+def selected_batches(given: Given, source: Source, window: dg.TimeWindow) -> list[Batch]:
     """The batches of `source` that this run is to work on."""
     try:
-        return batches.of(landing, source.name, window)
+        return given.batches.of(given.landing, source.name, window)
     except TerminalError as error:
         raise failure(error, Cause.BATCH) from error
 

@@ -7,14 +7,13 @@ from typing import Literal
 
 import dagster as dg
 
-from featurestore.database.client import Database
 from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.project import Project
 from featurestore.definitions.view import View
 from featurestore.errors import FeatureStoreError
 from featurestore.landing.pending import Cause
 from featurestore.training.build import build
-from featurestore.training.files import TrainingSetFiles, write_training_set
+from featurestore.training.files import write_training_set
 from featurestore.training.pit_plan import KnownAt, PitPlan, plan_reads
 from featurestore.training.spine import ArrowStream
 from featurestore.training.statistics import ColumnStatistics
@@ -22,6 +21,7 @@ from featurestore.training.training_set import TrainingSet
 from featurestore_dagster.assets.schema import feature_column
 from featurestore_dagster.names import DATABASE_POOL, PLAIN, TRAINING_SETS, Keys
 from featurestore_dagster.plots import drawn, plot_of
+from featurestore_dagster.resources import Given
 from featurestore_dagster.runs import failure
 
 Spine = Callable[[dg.AssetExecutionContext], ArrowStream]
@@ -62,18 +62,16 @@ def training_set_asset(
         kinds={"parquet"},
         description=description or f"Rows with {', '.join(name for _, name in plan.features)}, as of each row's time.",
         owners=owners,
+        required_resource_keys=keys.resources("database", "training_sets"),
         pool=DATABASE_POOL,
         metadata={"dagster/column_lineage": _lineage(project, plan, keys)},
     )
-    def training_set(
-        context: dg.AssetExecutionContext,
-        database: dg.ResourceParam[Database],
-        training_sets: dg.ResourceParam[TrainingSetFiles],
-    ) -> dg.MaterializeResult:
-        path = training_sets.path(name, context.partition_key if context.has_partition_key else None)
+    def training_set(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        given = Given(context, keys)
+        path = given.training_sets.path(name, context.partition_key if context.has_partition_key else None)
         try:
             rows = spine(context)
-            made = build(database, plan, rows, time=time, time_zone=time_zone, progress=_Told(context))
+            made = build(given.database, plan, rows, time=time, time_zone=time_zone, progress=_Told(context))
             path.parent.mkdir(parents=True, exist_ok=True)
             receipt_file = write_training_set(path, made)
         except FeatureStoreError as error:

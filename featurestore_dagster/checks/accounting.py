@@ -21,7 +21,7 @@ class _Logged:
 
 
 def accounting(project: Project, keys: Keys = PLAIN) -> list[dg.AssetChecksDefinition]:
-    return definitions_of(accounting_checks(project, keys), project)
+    return definitions_of(accounting_checks(project, keys), project, keys)
 
 
 def accounting_checks(project: Project, keys: Keys = PLAIN) -> list[Check]:

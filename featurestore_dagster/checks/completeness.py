@@ -13,7 +13,7 @@ GRACE = timedelta(minutes=5)  # what landed later may still be on its way
 
 
 def completeness(project: Project, keys: Keys = PLAIN) -> list[dg.AssetChecksDefinition]:
-    return definitions_of(completeness_checks(project, keys), project)
+    return definitions_of(completeness_checks(project, keys), project, keys)
 
 
 def completeness_checks(project: Project, keys: Keys = PLAIN) -> list[Check]:

@@ -26,7 +26,7 @@ class _Counts:
 
 
 def future_rows(project: Project, keys: Keys = PLAIN) -> list[dg.AssetChecksDefinition]:
-    return definitions_of(future_rows_checks(project, keys), project)
+    return definitions_of(future_rows_checks(project, keys), project, keys)
 
 
 def future_rows_checks(project: Project, keys: Keys = PLAIN) -> list[Check]:

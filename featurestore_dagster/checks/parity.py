@@ -21,7 +21,7 @@ LOOKS = 3  # a value that is on its way differs once
 
 
 def parity(project: Project, keys: Keys = PLAIN) -> list[dg.AssetChecksDefinition]:
-    return definitions_of(parity_checks(project, keys), project)
+    return definitions_of(parity_checks(project, keys), project, keys)
 
 
 def parity_checks(project: Project, keys: Keys = PLAIN) -> list[Check]:

@@ -15,6 +15,8 @@ from featurestore.landing.zone import LandingZone
 from featurestore.offline.log import Ledger
 from featurestore.online.store import OnlineStore
 from featurestore_dagster.backlog import Backlog
+from featurestore_dagster.names import Keys
+from featurestore_dagster.resources import Given
 
 LOOKS_BACK = timedelta(hours=24)
 
@@ -101,21 +103,22 @@ class Check:
         )
 
 
-def definitions_of(checks: Sequence[Check], project: Project) -> list[dg.AssetChecksDefinition]:
+def definitions_of(checks: Sequence[Check], project: Project, keys: Keys) -> list[dg.AssetChecksDefinition]:
     """Checks of one kind as something to run by hand: one op for all, because Dagster takes its time to load an op."""
     if not checks:
         return []
     by_key = {dg.AssetCheckKey(check.key, check.name): check for check in checks}
     specs = [dg.AssetCheckSpec(check.name, asset=check.key, description=check.description) for check in checks]
 
-    @dg.multi_asset_check(name=f"check_{checks[0].name}", specs=specs, can_subset=True)
-    def run(
-        context: dg.AssetCheckExecutionContext,
-        landing: dg.ResourceParam[LandingZone],
-        database: dg.ResourceParam[Database],
-        online: dg.ResourceParam[OnlineStore],
-    ) -> Iterator[dg.AssetCheckResult]:
-        scope = Scope.of(project, landing, database, online, Backlog())
+    @dg.multi_asset_check(
+        name=keys.name(f"check_{checks[0].name}"),
+        specs=specs,
+        can_subset=True,
+        required_resource_keys=keys.resources("landing", "database", "online"),
+    )
+    def run(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        given = Given(context, keys)
+        scope = Scope.of(project, given.landing, given.database, given.online, Backlog())
         for key in context.selected_asset_check_keys:
             yield by_key[key].result(scope)
 

@@ -47,7 +47,8 @@ class Exporter:
         self._open_instance, self._connect = open_instance, connect
         self._collector = LookCollector()
         registry.register(self._collector)
-        self._events = EventCounters(project, Keys(settings.namespace), registry)
+        self._keys = Keys(settings.namespace)
+        self._events = EventCounters(project, self._keys, registry)
         probes = Counter(
             "fs_freshness_probes",
             "Looks at a source; good where nothing has waited longer than FEATURESTORE_DAGSTER_FRESH_WITHIN_S.",
@@ -86,7 +87,7 @@ class Exporter:
         except OperationalError as error:  # SQLite's file is locked
             raise TransientError(f"Dagster's storage does not answer: {error.orig}") from error
         with self._connect() as services:
-            self._collector.pipeline = look_at_pipeline(self._project, self._instance, services)
+            self._collector.pipeline = look_at_pipeline(self._project, self._instance, services, self._keys)
         self._probe(self._collector.pipeline)
         self._looked.set(time())
         self._took.set(monotonic() - began)

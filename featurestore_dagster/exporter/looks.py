@@ -12,6 +12,7 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from featurestore.definitions.project import Project
 from featurestore.landing.batch import Batch
 from featurestore.landing.pending import find_pending
+from featurestore_dagster.names import Keys
 from featurestore_dagster.parking import sensor_cursor
 from featurestore_dagster.services import Services
 
@@ -99,7 +100,7 @@ def look_at_dagster(
     )
 
 
-def look_at_pipeline(project: Project, instance: dg.DagsterInstance, services: Services) -> PipelineLook:
+def look_at_pipeline(project: Project, instance: dg.DagsterInstance, services: Services, keys: Keys) -> PipelineLook:
     """Compare the landing zone with the ledger.
 
     Raises:
@@ -109,7 +110,7 @@ def look_at_pipeline(project: Project, instance: dg.DagsterInstance, services: S
     landed = services.landing.batches()
     rows = services.backlog.ledger(project, services.database).rows
     pending = [one.batch for one in find_pending(landed, services.backlog.targets(), rows, unpushed=())]
-    parked = sensor_cursor(instance).parked
+    parked = sensor_cursor(instance, keys).parked
     return PipelineLook(
         backlog={
             source.name: _backlog([batch for batch in pending if batch.source == source.name], parked)

@@ -27,8 +27,10 @@ def _sensor(project: Project, connect: Connect, keys: Keys) -> dg.SensorDefiniti
     targets = [keys.source(source.name) for source in sources]
 
     @dg.sensor(
-        name="asset_sources",
-        target=dg.define_asset_job(JOB, selection=targets, description="Assets and folders → landed batches."),
+        name=keys.name("asset_sources"),
+        target=dg.define_asset_job(
+            keys.name(JOB), selection=targets, description="Assets and folders → landed batches."
+        ),
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Requests a run for each materialization of a source's asset, and for new files of its folder.",

@@ -41,7 +41,7 @@ def sensor(project: Project, connect: Connect, keys: Keys = PLAIN) -> dg.SensorD
     ]
 
     @dg.sensor(
-        name="checks",
+        name=keys.name("checks"),
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Evaluates the asset checks while data arrives, and what is red until it is green.",

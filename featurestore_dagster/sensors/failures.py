@@ -12,7 +12,7 @@ import dagster as dg
 
 from featurestore.errors import SettingsError
 from featurestore.settings import DagsterSettings
-from featurestore_dagster.names import LANE_TAG
+from featurestore_dagster.names import LANE_TAG, PLAIN, Keys
 from featurestore_dagster.runs import batches_of, reason_of
 
 log = logging.getLogger(__name__)
@@ -74,22 +74,22 @@ def notify_as_set(settings: DagsterSettings) -> Notify:
     return webhook(settings.alert_webhook) if settings.alert_webhook else log_alert
 
 
-def sensor(notify: Notify = log_alert) -> dg.SensorDefinition:
+def sensor(notify: Notify = log_alert, keys: Keys = PLAIN) -> dg.SensorDefinition:
     """Tells `notify` about each failed run of this code location, once."""
 
     @dg.run_failure_sensor(
-        name="failed_runs",
+        name=keys.name("failed_runs"),
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Tells about failed runs: in the log, or to a webhook.",
     )
     def failed_runs(context: dg.RunFailureSensorContext) -> None:
-        notify(_alert(context))
+        notify(_alert(context, keys))
 
     return failed_runs
 
 
-def _alert(context: dg.RunFailureSensorContext) -> Alert:
+def _alert(context: dg.RunFailureSensorContext, keys: Keys) -> Alert:
     run = context.dagster_run
     reasons = [reason_of(event.step_failure_data) for event in context.get_step_failure_events()]
     reason = "; ".join(text for text in reasons if text) or context.failure_event.message or "no reason given"
@@ -98,6 +98,6 @@ def _alert(context: dg.RunFailureSensorContext) -> Alert:
         job=run.job_name,
         partition=run.tags.get("dagster/partition", ""),
         lane=run.tags.get(LANE_TAG, ""),
-        batches=len(batches_of(run.run_config)),
+        batches=len(batches_of(run.run_config, keys)),
         reason=reason[:REASON_CHARACTERS],
     )

@@ -40,8 +40,10 @@ def sensor(
     tick = _Tick(project, keys, settings)
 
     @dg.sensor(
-        name=LANDED_SENSOR,
-        target=dg.define_asset_job(JOB, selection=_targets(project, keys), description="Landed batches → features."),
+        name=keys.name(LANDED_SENSOR),
+        target=dg.define_asset_job(
+            keys.name(JOB), selection=_targets(project, keys), description="Landed batches → features."
+        ),
         minimum_interval_seconds=1,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Requests runs for landed batches that the log or the online store lacks.",
@@ -74,9 +76,9 @@ class _Tick:
         if backlog.is_quiet(self._project, landed, services.online, parked=cursor.parked, now=now):
             return dg.SkipReason("; ".join([_quiet_text(len(landed), len(cursor.parked)), *damaged]))
         self._processes.fail_dead(context.instance)  # a platform that was killed goes on at once
-        live = live_runs(context.instance, now)  # before the ledger: what ends in between counts as done
+        live = live_runs(context.instance, now, self._keys)  # before the ledger: what ends in between counts as done
         waiting = backlog.look(self._project, landed, services.database, services.online, now=now)
-        failed = failed_runs(context.instance, cursor.failures_until, cursor.seen_runs)
+        failed = failed_runs(context.instance, cursor.failures_until, cursor.seen_runs, self._keys)
         cursor = cursor.after_failures(failed, interval_s=self._limits.run_interval_s)
         cursor = cursor.only_for({one.batch.batch_id for one in waiting.pending})
         groups = plan_runs(

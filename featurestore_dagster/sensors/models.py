@@ -82,9 +82,11 @@ def sensor(
     opened: list[Blobs] = []  # kept between ticks: it knows the files that it has read
 
     @dg.sensor(
-        name="models",
+        name=keys.name("models"),
         target=dg.define_asset_job(
-            JOB, selection=[keys.models("metadata"), keys.models("production")], description="Blobs → log and Redis."
+            keys.name(JOB),
+            selection=[keys.models("metadata"), keys.models("production")],
+            description="Blobs → log and Redis.",
         ),
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,

@@ -28,8 +28,10 @@ def sensor(
     """
 
     @dg.sensor(
-        name="online_lost",
-        target=dg.define_asset_job(JOB, selection=[rebuild_key(keys)], description="The log → the online store."),
+        name=keys.name("online_lost"),
+        target=dg.define_asset_job(
+            keys.name(JOB), selection=[rebuild_key(keys)], description="The log → the online store."
+        ),
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Requests a rebuild of the online store when Redis has lost its content, or the log was restored.",

@@ -1,4 +1,5 @@
-"""Two projects with different namespaces on the same Kafka, Redis and Azurite never see each other."""
+"""Two projects with different namespaces on the same Kafka, Redis and Azurite, in one code location, never see each
+other."""
 
 import uuid
 from collections.abc import Generator
@@ -6,16 +7,16 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import msgspec
 import pytest
 import redis
 from azure.storage.blob import BlobServiceClient
 from confluent_kafka import Producer
 
-from featurestore.apply import apply_batches
 from featurestore.database.client import QueueDatabase
-from featurestore.landing.zone import LandingZone
 from featurestore.models.blobs import ModelBlobs
 from featurestore.models.example import MODEL_ID, example, push_example
 from featurestore.models.publish import ModelStore
@@ -28,6 +29,8 @@ from featurestore_cli.stack.jobs import create_topics
 from featurestore_dagster.build import build_definitions
 from featurestore_dagster.features.project import PROJECT
 from featurestore_dagster.features.user import USER_ACTIVITY, USER_EVENTS
+from featurestore_dagster.names import LANDED_SENSOR, Keys
+from featurestore_dagster.sensors.landed import JOB
 from tests.featurestore.database.serving import on_a_thread
 from tests.ingest.kafka.conftest import daemon, landed
 from tests.services import Azurite, Kafka
@@ -43,11 +46,9 @@ class Side:
 
     settings: Settings
     store: Store
-    online: RedisOnlineStore
-    zone: LandingZone
 
-    def ingest(self, user_id: int) -> None:
-        """An event of the user, from the topic to Redis."""
+    def ingest(self, user_id: int, location: dg.Definitions, instance: dg.DagsterInstance) -> None:
+        """An event of the user, from the topic to Redis, by the sensor and the job of the project."""
         topic = self.settings.name(USER_EVENTS.topic_name, ".")
         event = {"user_id": user_id, "action": f"of {user_id}", "timestamp": datetime.now(UTC).isoformat()}
         producer = Producer({"bootstrap.servers": self.settings.kafka.brokers})
@@ -55,8 +56,14 @@ class Side:
         assert producer.flush(30) == 0
         with daemon(self.settings, PROJECT) as service:
             service.until(lambda: bool(landed(self.settings, USER_EVENTS.name)))
-        batches = self.zone.batches(USER_EVENTS.name)
-        apply_batches(USER_ACTIVITY, batches, self.zone, self.store.database, self.online)
+        keys = Keys(self.settings.namespace)
+        looked: Any = location.resolve_sensor_def(keys.name(LANDED_SENSOR))(dg.build_sensor_context(instance=instance))
+        [request] = looked.run_requests
+        job = location.resolve_job_def(keys.name(JOB)).get_subset(asset_selection=set(request.asset_selection))
+        run_config, tags = dict(request.run_config), dict(request.tags)
+        assert job.execute_in_process(
+            instance=instance, partition_key=request.partition_key, run_config=run_config, tags=tags
+        ).success
 
     def known(self) -> tuple[set[str], list[object]]:
         """Whom the log knows, and what Redis says of both users."""
@@ -73,7 +80,7 @@ def side(settings: Settings) -> Generator[Side]:
         closing(QueueDatabase.of(settings)) as database,
         closing(RedisOnlineStore(settings.redis.url, namespace=settings.namespace)) as online,
     ):
-        yield Side(settings, Store(PROJECT, database, online), online, LandingZone(settings.landing_dir))
+        yield Side(settings, Store(PROJECT, database, online))
 
 
 @pytest.fixture
@@ -94,16 +101,16 @@ def given(tmp_path: Path, kafka: Kafka, redis_url: str, azurite: Azurite) -> tup
 
 
 def test_what_one_does_is_not_there_for_the_other(given: tuple[Settings, Settings]) -> None:
-    with side(given[0]) as blue, side(given[1]) as green:
-        blue.ingest(BLUE)
-        green.ingest(GREEN)
+    location = dg.Definitions.merge(*(build_definitions(PROJECT, settings) for settings in given))
+    with dg.instance_for_test() as instance, side(given[0]) as blue, side(given[1]) as green:
+        blue.ingest(BLUE, location, instance)
+        green.ingest(GREEN, location, instance)
         assert blue.known() == ({"1"}, ["of 1", None])
         assert green.known() == ({"2"}, [None, "of 2"])
     assert push_example(given[0])
     publish(given[0])
     assert [models(settings) for settings in given] == [(1, {MODEL_ID}), (0, set())]
-    assets = [build_definitions(PROJECT, settings).resolve_all_asset_keys() for settings in given]
-    assert [{key.path[0] for key in keys} for keys in assets] == [{settings.namespace} for settings in given]
+    assert {key.path[0] for key in location.resolve_all_asset_keys()} == {settings.namespace for settings in given}
     assert_named(given)
 
 

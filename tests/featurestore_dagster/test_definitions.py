@@ -173,12 +173,29 @@ def test_secrets_are_no_configuration(tmp_path: Path) -> None:
     assert "Y2FuYXJ5" not in shown
 
 
-def test_it_merges_into_a_location_of_ones_own() -> None:
-    @dg.asset
-    def mine() -> None: ...
+@dg.asset
+def mine() -> None: ...
 
-    merged = dg.Definitions.merge(build_definitions(PROJECT, Settings()), dg.Definitions(assets=[mine]))
+
+def test_it_merges_into_a_location_of_ones_own() -> None:
+    ours = build_definitions(PROJECT, Settings(), executor=None)
+    theirs = dg.Definitions(assets=[mine], executor=dg.multiprocess_executor)
+    merged = dg.Definitions.merge(ours, theirs)
+    dg.Definitions.validate_loadable(merged)
     assert dg.AssetKey("mine") in merged.resolve_asset_graph().get_all_asset_keys()
+
+
+def test_with_a_namespace_it_merges_beside_the_same_names() -> None:
+    """Of another project, and of somebody else's: resources, jobs, sensors and schedules."""
+    taken = build_definitions(PROJECT, Settings()).get_repository_def()
+    theirs = dg.Definitions(
+        assets=[mine],
+        jobs=[dg.define_asset_job(name, selection=[mine]) for name in taken.job_names if name != "__ASSET_JOB"],
+        resources=dict.fromkeys(taken.get_top_level_resources(), "somebody else's"),
+    )
+    named = [build_definitions(PROJECT, Settings(namespace=name)) for name in ("team-a", "b")]
+    for location in (dg.Definitions.merge(theirs, named[0]), dg.Definitions.merge(*named)):
+        dg.Definitions.validate_loadable(location)
 
 
 def test_the_workspace_names_the_location() -> None:

@@ -134,7 +134,7 @@ def test_nothing_is_left_of_what_was_purged(
         database.execute(f"UPDATE event_logs SET timestamp = {long_ago} WHERE id IN (SELECT max(id) FROM event_logs)")
     lengthen(state_of(instance), 150)
     monkeypatch.setattr(maintenance.superfluous, "__kwdefaults__", {"keep": 20})
-    assert purge_job.execute_in_process(instance=instance).success
+    assert purge_job().execute_in_process(instance=instance).success
     kept = {run.run_id for run in instance.get_runs()}
     assert len(kept) == 20 + 1  # and the purge itself
     assert {path.name for path in Path(instance.root_directory, "storage").iterdir()} <= kept  # what runs printed

@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 
 from featurestore.landing.pending import Cause
+from featurestore_dagster.names import PLAIN, Keys
 from featurestore_dagster.runs import CAUSE, FailedRun, batches_of, failed_runs, failure, with_batches
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
@@ -14,8 +15,18 @@ LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 def test_the_batches_of_a_run_stand_in_its_configuration() -> None:
     assert batches_of(with_batches(["a", "b"])) == {"a", "b"}
+    assert batches_of(with_batches(["a", "b"], Keys("shop"))) == set()  # another project's
     for config in ({}, {"resources": {}}, {"resources": {"batches": None}}, {"resources": {"batches": {"config": {}}}}):
         assert batches_of(config) == set()
+
+
+@pytest.mark.parametrize("namespace", ["", "shop", "team-b"])
+def test_projects_have_lanes_of_their_own(namespace: str) -> None:
+    own = Keys(namespace)
+    assert own.lane_of(own.lane_tag("clicks.0")) == "clicks.0"
+    assert [own.lane_of(other.lane_tag("clicks.0")) for other in (PLAIN, Keys("shop"), Keys("b")) if other != own] == [
+        "" for other in ("", "shop", "b") if other != namespace
+    ]
 
 
 class Batches(dg.ConfigurableResource):

@@ -248,5 +248,6 @@ def test_column_lineage_names_the_landed_columns(resources: Resources) -> None:
 def test_a_namespace_prefixes_every_key(resources: Resources) -> None:
     keys = Keys("red")
     assets = [*source_specs(PROJECT, keys), *raw_assets(PROJECT, keys), *feature_assets(PROJECT, keys)]
-    graph = dg.Definitions(assets=assets, resources=resources).resolve_asset_graph()
+    named = {keys.name(name): resource for name, resource in resources.items()}
+    graph = dg.Definitions(assets=assets, resources=named).resolve_asset_graph()
     assert {key.path[0] for key in graph.get_all_asset_keys()} == {"red"}
