@@ -158,7 +158,7 @@ class MoveJob:
     """The rows of a log that landed on `day`, up to `commit_seq`, are in `files` now: let DuckDB forget its own.
 
     With `replaces` it is other files of the lake whose rows these are, but for those that were erased; without `files`,
-    nobody is to read them any more.
+    nobody is to read them any more. With `commit_seq` 0 no rows move, but lines of the ledger that have none.
     """
 
     kind: ClassVar[str] = "move"

@@ -124,8 +124,6 @@ class LakeFiles:
     def _take_out(self, job: MoveJob, table: ViewTable) -> None:
         """Delete the rows that the files hold, if they hold exactly these."""
         paths = [str(self._path(file.name)) for file in job.files if file.kind == "rows"]
-        if not paths:
-            raise JobRefusedError(f"a move of {job.target} without a file of rows")
         moved = {"day": job.day, "commit_seq": job.commit_seq}
         columns = ", ".join(_columns(table))
         hot = landed_on(table.hot_relation)

@@ -17,7 +17,8 @@ from featurestore.database.client import Database
 from featurestore.database.jobs import LakeFile, MoveJob
 from featurestore.database.tables import read_files
 from featurestore.landing.disk import DiskStorage
-from featurestore.offline.lake import Kind, Lake, write_file
+from featurestore.offline.export import Kind, write_file
+from featurestore.offline.lake import Lake
 from featurestore.offline.manifest import publish
 from featurestore.order import HEAD
 

@@ -8,35 +8,28 @@ nobody lists, and the next move takes them away. No file is changed once it is l
 import fcntl
 import logging
 import os
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
 from uuid import uuid4
 
-import pyarrow as pa
-
 from featurestore.database.client import Database
-from featurestore.database.jobs import LakeFile, MoveJob
-from featurestore.database.lake_files import landed_on, landing_days
+from featurestore.database.jobs import MoveJob
+from featurestore.database.lake_files import landing_days
+from featurestore.database.tables import read_files
 from featurestore.errors import TransientError
-from featurestore.landing import parquet
-from featurestore.landing.disk import DiskStorage, make_directories
-from featurestore.landing.storage import Storage
+from featurestore.landing.disk import make_directories
+from featurestore.offline.export import Export, LogColumns
 from featurestore.offline.manifest import Manifest, listed_files, publish, read_manifest
-from featurestore.offline.snapshot import newest_commit_seq, page_rows
-from featurestore.offline.tables import hot_relation, log_name
-from featurestore.order import HEAD
+from featurestore.offline.snapshot import newest_commit_seq
+from featurestore.offline.tables import hot_relation
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["rows", "ledger", "quarantined"]
-
-BUCKET_ROWS = 500_000  # about; a day has so many buckets (a power of two) that each can be sorted in memory
-_GROUP_ROWS = 65_536  # of the files: few, so that reading one entity reads little
+LINES = 50_000  # of the ledger, in one move
 
 _TARGETS = (
     "SELECT target, json_array_length(columns) AS columns FROM view_versions "
@@ -47,23 +40,16 @@ _CLOSED = """
     WHERE landing_day < $before GROUP BY landing_day ORDER BY landing_day
 """
 _OLD = """
-    SELECT landing_day, name FROM lake_files WHERE target = $target AND landing_day < $before
+    SELECT landing_day, name FROM lake_files WHERE target = $target AND kind = 'rows' AND landing_day < $before
     ORDER BY landing_day, name
 """
-_BUCKETS = """
-    SELECT CAST(md5_number_lower(entity_id) % $buckets AS INTEGER) AS bucket, count(*) AS row_count
-    FROM {rows} GROUP BY 1 ORDER BY 1
+# What became of batches of which the log has no row: it moves by itself, and a night later than it came at most.
+_LINES_WITHOUT_ROWS = """
+    SELECT * EXCLUDE (batch_hash) FROM {outside} ANTI JOIN (SELECT DISTINCT commit_seq FROM {hot}) USING (commit_seq)
+    WHERE target = $target ORDER BY commit_seq LIMIT $most
 """
-_ROWS = "SELECT * FROM {rows} AND md5_number_lower(entity_id) % $buckets = $bucket AND sequence % $parts = $part"
-_LINES = """
-    SELECT * EXCLUDE (batch_hash) FROM applied
-    WHERE target = $target AND commit_seq IN (SELECT commit_seq FROM {rows}) ORDER BY commit_seq
-"""
-_QUARANTINED = """
-    SELECT * FROM quarantined_rows WHERE target = $target AND batch_id IN (
-        SELECT batch_id FROM applied WHERE target = $target AND commit_seq IN (SELECT commit_seq FROM {rows})
-    ) ORDER BY batch_id, sequence
-"""
+_FIRST_OUTSIDE = "SELECT min(commit_seq) AS commit_seq FROM {outside} WHERE target = $target"
+_LEDGER_FILES = "SELECT path FROM lake WHERE target = $target AND kind = 'ledger' ORDER BY path"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,12 +96,14 @@ class Lake:
         moved = Moved()
         with self.alone():
             self.sweep(database)
-            for one in database.query(_TARGETS, {"view": view}, into=_Target):
+            for one in database.query(_TARGETS, {"view": view}, into=LogColumns):
                 commit_seq = newest_commit_seq(database)
                 closed = _CLOSED.format(days=landing_days(hot_relation(one.target)))
                 bounds = {"before": before.isoformat(), "commit_seq": commit_seq}
                 for day in database.query(closed, bounds, into=_Day):
-                    moved += _move_day(_Export(database, self.root, one, day, commit_seq))
+                    export = Export(database, self.root, one, day.day)
+                    moved += _move_day(export, database, one.target, day, commit_seq)
+                moved += _move_lines(database, self.root, one, now.astimezone(UTC).date())
                 if keep and one.target in keep:
                     _drop_before(database, one.target, (now - keep[one.target]).astimezone(UTC).date())
             publish(self.root, database, now)
@@ -150,12 +138,6 @@ class Lake:
 
 
 @dataclass(frozen=True, slots=True)
-class _Target:
-    target: str
-    columns: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Day:
     day: date
     row_count: int
@@ -168,25 +150,47 @@ class _OldFile:
 
 
 @dataclass(frozen=True, slots=True)
-class _Bucket:
-    bucket: int
-    row_count: int
+class _Path:
+    path: str
 
 
-def _move_day(export: "_Export") -> Moved:
-    files = tuple(export.files())
-    export.database.move(
-        MoveJob(
-            job_id=export.move_id,
-            target=export.log.target,
-            day=export.closed.day,
-            commit_seq=export.commit_seq,
-            files=files,
-        )
-    )
-    log.info("%s: %d rows of %s moved to the lake", export.log.target, export.closed.row_count, export.closed.day)
-    size_bytes = sum(file.size_bytes for file in files)
-    return Moved(days=1, rows=export.closed.row_count, files=len(files), bytes=size_bytes)
+@dataclass(frozen=True, slots=True)
+class _First:
+    commit_seq: int | None
+
+
+def first_outside(database: Database, target: str) -> int | None:
+    """The commit_seq of the first ledger line that the lake does not have, if it is not the next one."""
+    sql = _FIRST_OUTSIDE.format(outside=_outside(database, target))
+    [first] = database.query(sql, {"target": target}, into=_First)
+    return first.commit_seq
+
+
+def _outside(database: Database, target: str) -> str:
+    """The ledger, without the lines of a target that files of the lake have."""
+    paths = [one.path for one in database.query(_LEDGER_FILES, {"target": target}, into=_Path)]
+    return f"applied ANTI JOIN {read_files(paths, union=True)} USING (commit_seq)" if paths else "applied"
+
+
+def _move_day(export: Export, database: Database, target: str, closed: _Day, commit_seq: int) -> Moved:
+    files = tuple(export.rows(closed.row_count, commit_seq))
+    move = MoveJob(job_id=export.move_id, target=target, day=closed.day, commit_seq=commit_seq, files=files)
+    database.move(move)
+    log.info("%s: %d rows of %s moved to the lake", target, closed.row_count, closed.day)
+    return Moved(days=1, rows=closed.row_count, files=len(files), bytes=sum(file.size_bytes for file in files))
+
+
+def _move_lines(database: Database, root: Path, one: LogColumns, today: date) -> Moved:
+    moved, params = Moved(), {"target": one.target, "most": LINES}
+    while True:
+        outside, hot = _outside(database, one.target), hot_relation(one.target)
+        lines = database.query_arrow(_LINES_WITHOUT_ROWS.format(outside=outside, hot=hot), params)
+        if not lines.num_rows:
+            return moved
+        export = Export(database, root, one, today)
+        files = tuple(export.ledger(lines))
+        database.move(MoveJob(job_id=export.move_id, target=one.target, day=today, commit_seq=0, files=files))
+        moved += Moved(files=len(files), bytes=sum(file.size_bytes for file in files))
 
 
 def _drop_before(database: Database, target: str, day: date) -> None:
@@ -198,67 +202,3 @@ def _drop_before(database: Database, target: str, day: date) -> None:
             MoveJob(job_id=uuid4().hex, target=target, day=landing_day, commit_seq=0, files=(), replaces=names)
         )
         log.info("%s: the rows of %s are older than they are kept", target, landing_day)
-
-
-class _Export:
-    """The files of one move: a day's rows as of `commit_seq`, so that what is appended meanwhile stays where it is."""
-
-    def __init__(self, database: Database, root: Path, target: _Target, closed: _Day, commit_seq: int) -> None:
-        self.database, self.log, self.closed, self.commit_seq = database, target, closed, commit_seq
-        self.move_id = uuid4().hex
-        self._storage = DiskStorage(root)
-        self._rows_of_day = landed_on(hot_relation(target.target))
-        self._bounds = {"day": closed.day.isoformat(), "commit_seq": commit_seq}
-
-    def files(self) -> Iterator[LakeFile]:
-        """Write them, one after the other, each durable."""
-        buckets = 1 << (max(1, -(-self.closed.row_count // BUCKET_ROWS)) - 1).bit_length()
-        found = self._query(_BUCKETS, {"buckets": buckets})
-        for one in (_Bucket(**row) for row in found.to_pylist()):
-            yield self._write(self._rows(one, buckets), "rows", bucket=one.bucket, buckets=buckets)
-        yield self._write(self._query(_LINES, {"target": self.log.target}), "ledger")
-        quarantined = self._query(_QUARANTINED, {"target": self.log.target})
-        if quarantined.num_rows:
-            yield self._write(quarantined, "quarantined")
-
-    def _rows(self, bucket: _Bucket, buckets: int) -> pa.Table:
-        parts = -(-bucket.row_count // page_rows(self.log.columns))
-        wanted = {"buckets": buckets, "bucket": bucket.bucket, "parts": parts}
-        rows = pa.concat_tables([self._query(_ROWS, {**wanted, "part": part}) for part in range(parts)])
-        return rows.sort_by([(name, "ascending") for name in HEAD])
-
-    def _query(self, sql: str, params: Mapping[str, str | int]) -> pa.Table:
-        return self.database.query_arrow(sql.format(rows=self._rows_of_day), {**self._bounds, **params})
-
-    def _write(self, table: pa.Table, kind: Kind, bucket: int = 0, buckets: int = 1) -> LakeFile:
-        what = f"{self.move_id}-{f'{bucket:04d}' if kind == 'rows' else kind}"
-        place = (self.log.target, self.closed.day)
-        return write_file(self._storage, place, what, table, kind, bucket=bucket, buckets=buckets)
-
-
-def write_file(
-    storage: Storage,
-    place: tuple[str, date],
-    name: str,
-    table: pa.Table,
-    kind: Kind,
-    *,
-    bucket: int = 0,
-    buckets: int = 1,
-) -> LakeFile:
-    """Write a file of a target's landing day, durable, under a name that nobody else has."""
-    target, day = place
-    path = f"{log_name(target)}/{day.isoformat()}/{name}.parquet"
-    with storage.writing(path) as file:
-        digest = parquet.write(file, table, {"target": target, "kind": kind}, group_rows=_GROUP_ROWS)
-        size_bytes = file.seek(0, os.SEEK_END)
-        storage.create(file, path)
-    return LakeFile(
-        name=path,
-        kind=kind,
-        bucket=bucket,
-        buckets=buckets,
-        row_count=table.num_rows,
-        size_bytes=size_bytes,
-        digest=digest,
-    )

@@ -1,13 +1,12 @@
 """The ledger: which batches are in which target, and what became of their rows."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 
 from featurestore.database.client import Database
-from featurestore.offline.tables import hot_relation
 
 _SQL = Path(__file__).parent / "sql"
 _NEWS = (_SQL / "ledger_news.sql").read_text()
@@ -119,13 +118,6 @@ def registered(database: Database) -> Mapping[str, datetime]:
     return {one.target: one.registered_at for one in database.query(_REGISTERED, into=_Registered)}
 
 
-def hot_commit_seqs(database: Database, target: str, before: datetime) -> Set[int]:
-    """The ledger lines with rows that landed before a time and have not moved to the lake."""
-    sql = f"SELECT DISTINCT commit_seq FROM {hot_relation(target)} WHERE created_at < $before"
-    found = database.query(sql, {"before": before}, into=_CommitSeq)
-    return frozenset(one.commit_seq for one in found)
-
-
 def accounting(database: Database) -> list[TargetCounts]:
     """The sums per registered target, those without a batch too."""
     return database.query(_ACCOUNTING, into=TargetCounts)
@@ -135,11 +127,6 @@ def accounting(database: Database) -> list[TargetCounts]:
 class _Last:
     epoch: str
     line: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class _CommitSeq:
-    commit_seq: int
 
 
 @dataclass(frozen=True, slots=True)

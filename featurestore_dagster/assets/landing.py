@@ -6,14 +6,13 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from featurestore.definitions.durations import duration
 from featurestore.definitions.project import Project
 from featurestore.definitions.source import Source
 from featurestore.errors import FeatureStoreError
 from featurestore.landing.batch import Batch
 from featurestore.landing.pending import Cause, find_pending
 from featurestore.landing.retention import tend
-from featurestore.offline.log import hot_commit_seqs
+from featurestore.offline.lake import first_outside
 from featurestore_dagster.backlog import Backlog
 from featurestore_dagster.names import PLAIN, RAW, Keys
 from featurestore_dagster.resources import Given
@@ -58,15 +57,14 @@ def _landing_asset(project: Project, source: Source, keys: Keys) -> dg.AssetsDef
             ledger = backlog.ledger(project, database)
 
             now = datetime.now(UTC)
-            until = now - duration(source.keep, "keep") if source.keep else None
-            hot = {target: hot_commit_seqs(database, target, until) for target in targets if until}
+            outside = {target: first_outside(database, target) for target in targets} if source.keep else {}
 
             def is_applied(batch: Batch) -> bool:
                 return not find_pending([batch], backlog.targets(), ledger.rows, ())
 
             def is_in_lake(batch: Batch) -> bool:
-                rows = ((ledger.rows.get((batch.batch_id, target)), seqs) for target, seqs in hot.items())
-                return is_applied(batch) and not any(row and row.commit_seq in seqs for row, seqs in rows)
+                rows = ((ledger.rows.get((batch.batch_id, target)), first) for target, first in outside.items())
+                return is_applied(batch) and not any(row and first and row.commit_seq >= first for row, first in rows)
 
             with landing.erasures.alone() if landing.erasures else nullcontext():
                 done = tend(landing, source, now, is_applied=is_applied, is_in_lake=is_in_lake)

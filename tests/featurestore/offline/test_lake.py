@@ -17,8 +17,7 @@ from featurestore.database.client import Database
 from featurestore.database.embedded import EmbeddedDatabase
 from featurestore.database.jobs import AppendJob, LakeFile, MoveJob
 from featurestore.errors import CorruptFileError, JobRefusedError, TerminalError, TransientError
-from featurestore.offline import lake as lake_module
-from featurestore.offline.lake import Lake
+from featurestore.offline.lake import Lake, first_outside
 from featurestore.offline.newest import newest_rows
 from featurestore.offline.snapshot import LogSlice, fetch
 from featurestore.online.memory import MemoryOnlineStore
@@ -120,7 +119,7 @@ def test_a_training_set_is_the_same_after_a_move(database: EmbeddedDatabase, lak
 def test_files_are_sorted_by_entity_and_cut_into_buckets(
     database: EmbeddedDatabase, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lake_module, "BUCKET_ROWS", 30)
+    monkeypatch.setattr("featurestore.offline.export.BUCKET_ROWS", 30)
     monkeypatch.setattr("featurestore.offline.snapshot._PAGE_BYTES", 3000)  # several pages to a bucket
     database.append(landed("a", 100))
     before = everything(database)
@@ -176,17 +175,27 @@ def test_days_that_are_too_old_are_gone(database: EmbeddedDatabase, lake: Lake, 
 
 
 def test_the_manifest_says_what_a_rebuild_needs(database: EmbeddedDatabase, lake: Lake, tmp_path: Path) -> None:
-    lines = (line("a", 2, quarantined=1), line("b", 0, filtered=3))
-    database.append(AppendJob("job", ACTIVITY.target, lines, table(row("a", 0), row("a", 1)), quarantine(held())))
+    lines = (line("a", 2, quarantined=1), line("b", 0, filtered=3), line("c", 0, quarantined=2))
+    held_of_c = [held(2, sequence=number) for number in range(2)]
+    rows, quarantined = table(row("a", 0), row("a", 1)), quarantine(held(), *held_of_c)
+    first, *_ = database.append(AppendJob("job", ACTIVITY.target, lines, rows, quarantined)).commit_seqs
     assert lake.manifest() is None
-    lake.move(database, "activity", LATER)
+    assert first_outside(database, ACTIVITY.target) == first
+    for _ in range(2):  # and again, with nothing to move
+        lake.move(database, "activity", LATER)
+    assert first_outside(database, ACTIVITY.target) is None
     manifest = lake.manifest()
     assert manifest is not None
     [log] = manifest.logs
     assert (log.table, log.active) == (SCHEMA.tables[0], True)
-    assert {one.kind: one.row_count for one in log.files} == {"rows": 2, "ledger": 1, "quarantined": 1}
-    [ledger] = [one for one in log.files if one.kind == "ledger"]
-    assert pq.read_table(tmp_path / "lake" / ledger.name, partitioning=None)["batch_id"].to_pylist() == ["a"]
+    held_in_lake: dict[str, list[str]] = {}
+    for one in log.files:
+        if one.kind != "rows":
+            found = pq.read_table(tmp_path / "lake" / one.name, partitioning=None)["batch_id"].to_pylist()
+            held_in_lake.setdefault(one.kind, []).extend(found)  # type: ignore[arg-type]
+    assert sorted(held_in_lake["ledger"]) == ["a", "b", "c"]
+    assert sorted(held_in_lake["quarantined"]) == ["a", "c", "c"]
+    assert [one.row_count for one in log.files if one.kind == "rows"] == [2]
 
 
 def test_it_is_opened_again_wherever_the_lake_lies(database: EmbeddedDatabase, lake: Lake, tmp_path: Path) -> None:
