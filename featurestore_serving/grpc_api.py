@@ -1,8 +1,7 @@
 """Features over gRPC: the service, and the server that offers it."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -11,10 +10,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from featurestore.errors import FeatureStoreError, SettingsError, TerminalError
 from featurestore.settings import ServerSettings
-from featurestore_serving.auth import Token, TokenInterceptor
+from featurestore_serving.auth import Handler, Token, TokenInterceptor
 from featurestore_serving.features import Features
 from featurestore_serving.metrics import ServerMetrics
-from featurestore_serving.pb import serving_pb2 as pb
 from featurestore_serving.protobuf import feature_request, features_reply, score_reply, score_request
 from featurestore_serving.refusals import GRPC_STATUS, RETRY_AFTER_S, Reason, RefusedError, Transport, reason_of
 from featurestore_serving.scores import Scores
@@ -30,41 +28,39 @@ class Calls:
         self._features, self._scores, self._metrics = features, scores, metrics
 
     def handlers(self) -> Sequence[grpc.GenericRpcHandler]:
-        """Of the services; replies are bytes already."""
-        unary, handlers = grpc.unary_unary_rpc_method_handler, grpc.method_handlers_generic_handler
+        """Of the services; what comes and what goes are bytes."""
+        made = grpc.method_handlers_generic_handler
         return [
-            handlers(FEATURES, {"GetFeatures": unary(self._get_features, pb.GetFeaturesRequest.FromString)}),
-            handlers(SCORING, {"Score": unary(self._score, pb.ScoreRequest.FromString)}),
+            made(FEATURES, {"GetFeatures": self._handler(self._features_reply)}),
+            made(SCORING, {"Score": self._handler(self._score_reply)}),
         ]
 
-    def _get_features(self, request: pb.GetFeaturesRequest, context: grpc.ServicerContext) -> bytes:
-        with _answering(self._metrics, context):
-            answer = self._features.answer(feature_request(request))
-            self._metrics.answered(Transport.GRPC, len(answer.rows))
-            return features_reply(answer)
-        raise AssertionError("abort raises")
+    def _handler(self, reply: Callable[[bytes], bytes]) -> Handler:
+        """Count a call, and end it with the status of the error that its answer raises."""
 
-    def _score(self, request: pb.ScoreRequest, context: grpc.ServicerContext) -> bytes:
-        with _answering(self._metrics, context):
-            answer = self._scores.answer(score_request(request))
-            self._metrics.answered(Transport.GRPC, len(answer.scores))
-            return score_reply(answer)
-        raise AssertionError("abort raises")
+        def call(request: bytes, context: grpc.ServicerContext) -> bytes:
+            try:
+                with self._metrics.observed(Transport.GRPC):
+                    if not context.is_active():  # its deadline passed while it waited for a thread
+                        raise RefusedError(Reason.LATE, "the deadline passed before the call began")
+                    return reply(request)
+            except FeatureStoreError as error:
+                reason = reason_of(error)
+                if reason in RETRY_AFTER_S:
+                    context.set_trailing_metadata((("retry-after", str(RETRY_AFTER_S[reason])),))
+                context.abort(GRPC_STATUS[reason], str(error))
 
+        return grpc.unary_unary_rpc_method_handler(call)
 
-@contextmanager
-def _answering(metrics: ServerMetrics, context: grpc.ServicerContext) -> Generator[None]:
-    """Count a call, and end it with the status of the error that its answer raises."""
-    try:
-        with metrics.observed(Transport.GRPC):
-            if not context.is_active():  # its deadline passed while it waited for a thread
-                raise RefusedError(Reason.LATE, "the deadline passed before the call began")
-            yield
-    except FeatureStoreError as error:
-        reason = reason_of(error)
-        if reason in RETRY_AFTER_S:
-            context.set_trailing_metadata((("retry-after", str(RETRY_AFTER_S[reason])),))
-        context.abort(GRPC_STATUS[reason], str(error))
+    def _features_reply(self, request: bytes) -> bytes:
+        answer = self._features.answer(feature_request(request))
+        self._metrics.answered(Transport.GRPC, len(answer.rows))
+        return features_reply(answer)
+
+    def _score_reply(self, request: bytes) -> bytes:
+        answer = self._scores.answer(score_request(request))
+        self._metrics.answered(Transport.GRPC, len(answer.scores))
+        return score_reply(answer)
 
 
 class GrpcServer:

@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from struct import Struct
-from typing import Any
+from typing import Any, TypeVar
+
+from google.protobuf.message import DecodeError, Message
 
 from featurestore.definitions.dtypes import ScalarType
 from featurestore.online.values import OnlineValue, Scalar
@@ -18,6 +20,8 @@ from featurestore_serving.features import Answer, FeatureRequest
 from featurestore_serving.pb import serving_pb2 as pb
 from featurestore_serving.refusals import Reason, RefusedError
 from featurestore_serving.scores import ScoreAnswer, ScoreRequest
+
+Body = TypeVar("Body", bound=Message)
 
 _STATUS: Mapping[str, pb.Status] = {
     State.PRESENT: pb.STATUS_PRESENT,
@@ -29,8 +33,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def feature_request(request: pb.GetFeaturesRequest) -> FeatureRequest:
-    """Raises: RefusedError: a key column has no values."""
+def feature_request(body: bytes) -> FeatureRequest:
+    """Read a request. Raises as `_parsed` and `_key_values` do."""
+    request = _parsed(pb.GetFeaturesRequest, body)
     return FeatureRequest(
         features=list(request.features),
         model=request.model,
@@ -39,8 +44,9 @@ def feature_request(request: pb.GetFeaturesRequest) -> FeatureRequest:
     )
 
 
-def score_request(request: pb.ScoreRequest) -> ScoreRequest:
-    """Raises: RefusedError: a key column has no values."""
+def score_request(body: bytes) -> ScoreRequest:
+    """Read a request. Raises as `_parsed` and `_key_values` do."""
+    request = _parsed(pb.ScoreRequest, body)
     return ScoreRequest(
         model=request.model,
         keys={name: _key_values(name, column) for name, column in request.keys.items()},
@@ -65,7 +71,16 @@ def score_reply(answer: ScoreAnswer) -> bytes:
     return head.SerializeToString() + _columns(_OF_SCORES, answer.read)
 
 
+def _parsed(kind: type[Body], body: bytes) -> Body:
+    """Raises: RefusedError: MALFORMED."""
+    try:
+        return kind.FromString(body)
+    except DecodeError as error:
+        raise RefusedError(Reason.MALFORMED, f"the request is not a {kind.DESCRIPTOR.name}: {error}") from error
+
+
 def _key_values(name: str, column: pb.KeyColumn) -> Sequence[int] | Sequence[str]:
+    """Raises: RefusedError: it has no values."""
     kind = column.WhichOneof("values")
     if kind == "integers":
         return list(column.integers.values)

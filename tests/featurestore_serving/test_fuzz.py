@@ -1,7 +1,9 @@
 """Requests made up from the server's own description: whatever comes, the reply is one that it describes."""
 
 import json
+from collections.abc import Generator
 
+import grpc
 import hypothesis
 import pytest
 import requests
@@ -9,6 +11,7 @@ import schemathesis
 from hypothesis import HealthCheck, given, strategies
 from schemathesis.checks import CHECKS, load_all_checks
 
+from featurestore_serving.pb import serving_pb2 as pb
 from tests.featurestore_serving.platform import Running
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
@@ -106,6 +109,69 @@ def test_scores_are_right_or_there_is_a_reason(server: Running, keys: dict[str, 
 @given(body=strategies.binary(max_size=300))
 def test_bytes_that_mean_nothing_are_refused(server: Running, body: bytes) -> None:
     assert server.post(body).status in {400, 413, 422}
+
+
+@pytest.fixture(scope="module")
+def channel(server: Running) -> Generator[grpc.Channel]:
+    with grpc.insecure_channel(f"127.0.0.1:{server.service.grpc_port}") as one:
+        yield one
+
+
+messages = strategies.builds(
+    pb.GetFeaturesRequest,
+    features=strategies.lists(names | strategies.text(max_size=9), max_size=3),
+    model=strategies.sampled_from(["", "", "risk", "x"]),
+    keys=strategies.dictionaries(
+        strategies.sampled_from(["user_id", "user_id", "shop", ""]),
+        strategies.builds(
+            pb.KeyColumn, integers=strategies.builds(pb.Integers, values=strategies.lists(strategies.integers(0, 100)))
+        )
+        | strategies.builds(
+            pb.KeyColumn, texts=strategies.builds(pb.Texts, values=strategies.lists(strategies.text(max_size=9)))
+        )
+        | strategies.just(pb.KeyColumn()),
+        max_size=2,
+    ),
+)
+
+
+@hypothesis.settings(max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(message=messages)
+def test_values_over_grpc_are_right_or_there_is_a_reason(
+    server: Running, channel: grpc.Channel, message: pb.GetFeaturesRequest
+) -> None:
+    reply = called(channel, "Features/GetFeatures", message.SerializeToString())
+    if reply is not None:
+        right(message, pb.GetFeaturesResponse.FromString(reply))
+
+
+@pytest.mark.parametrize("method", ["Features/GetFeatures", "Scoring/Score"])
+@hypothesis.settings(max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(message=messages, at=strategies.integers(0, 60), byte=strategies.integers(0, 255), cut=strategies.integers(0, 9))
+def test_flipped_and_cut_bytes_over_grpc_are_answered(
+    server: Running, channel: grpc.Channel, method: str, message: pb.GetFeaturesRequest, at: int, byte: int, cut: int
+) -> None:
+    body = bytearray(message.SerializeToString())
+    body[at : at + 1] = bytes([byte])
+    called(channel, method, bytes(body[: len(body) - cut]))
+
+
+def called(channel: grpc.Channel, method: str, body: bytes) -> bytes | None:
+    """The reply, or None if the request is refused as one that cannot be answered, with a reason."""
+    future = channel.unary_unary(f"/featurestore.v1.{method}").future(body, timeout=20)
+    if future.code() is grpc.StatusCode.OK:
+        return future.result()
+    assert future.code() in {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}, future.details()
+    assert future.details()
+    return None
+
+
+def right(asked: pb.GetFeaturesRequest, reply: pb.GetFeaturesResponse) -> None:
+    users = asked.keys["user_id"].integers.values
+    for name, column in zip(reply.features, reply.columns, strict=True):
+        assert len(column.statuses) == len(users)
+        if name == "clicks":
+            assert list(column.integers.values) == list(users)  # of user 0, who is not there, 0
 
 
 def test_the_description_is_valid(server: Running) -> None:
