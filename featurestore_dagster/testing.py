@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import cast
+from typing import TypedDict
 
 import dagster as dg
 import pyarrow as pa
@@ -31,14 +31,32 @@ from featurestore.landing.zone import LandingZone, kafka_chain
 from featurestore.models.memory import MemoryBlobs, MemoryModelStore
 from featurestore.offline.lake import Lake
 from featurestore.online.memory import MemoryOnlineStore
-from featurestore.online.store import OnlineStore
 from featurestore.training.files import TrainingSetFiles
 from featurestore_dagster.backlog import Backlog
-from featurestore_dagster.resources import BatchSelection, Resources
+from featurestore_dagster.resources import BatchSelection
 from featurestore_dagster.services import Connect, Services
 
 
-def memory_resources(directory: Path | None = None) -> Resources:
+class LandingResource(TypedDict):
+    """Where rows land."""
+
+    landing: LandingZone
+
+
+class MemoryResources(LandingResource):
+    """By the names that assets ask for."""
+
+    batches: BatchSelection
+    database: dg.ResourceDefinition
+    lake: Lake
+    online: MemoryOnlineStore
+    blobs: MemoryBlobs
+    models: MemoryModelStore
+    training_sets: TrainingSetFiles
+    duckdb: DuckDBResource
+
+
+def memory_resources(directory: Path | None = None) -> MemoryResources:
     """The product's own landing zone and log in `directory` (by default one that goes with the process); the online
     store and the models in memory. The log is closed after each run; between runs `duckdb` opens the same file."""
     root = directory or _temporary()
@@ -63,29 +81,28 @@ def memory_resources(directory: Path | None = None) -> Resources:
     }
 
 
-def memory_services(resources: Resources) -> Connect:
+def memory_services(resources: MemoryResources) -> Connect:
     """The same, as sensors take it."""
     backlog = Backlog()
 
     @contextmanager
     def opened() -> Generator[Services]:
-        duckdb, zone = resources["duckdb"], resources["landing"]
-        if not isinstance(duckdb, DuckDBResource) or not isinstance(zone, LandingZone):
-            raise TypeError("these are not memory_resources()")
+        duckdb = resources["duckdb"]
         with _shared(duckdb.database).opened(duckdb) as database:
-            online = cast("OnlineStore", resources["online"])
-            yield Services(landing=zone, database=database, online=online, backlog=backlog)
+            yield Services(landing=resources["landing"], database=database, online=resources["online"], backlog=backlog)
 
     return opened
 
 
 def land(
-    resources: Resources, source: Source, records: Sequence[Mapping[str, object]], *, created_at: datetime | None = None
+    resources: LandingResource,
+    source: Source,
+    records: Sequence[Mapping[str, object]],
+    *,
+    created_at: datetime | None = None,
 ) -> Batch:
     """Land records, as an ingest daemon would, without its checks; times are aware datetimes."""
     zone = resources["landing"]
-    if not isinstance(zone, LandingZone):
-        raise TypeError("these are not memory_resources()")
     chain = kafka_chain(source.name, "memory", "memory", 0)
     previous = zone.tail(chain)
     start = previous.end if previous else 0

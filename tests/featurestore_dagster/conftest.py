@@ -6,13 +6,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from featurestore_dagster.resources import Resources
-from featurestore_dagster.testing import memory_resources
+from featurestore_dagster.testing import MemoryResources, memory_resources
 from tests.featurestore_dagster.platform import Platform
 
 
 @pytest.fixture
-def resources(tmp_path: Path) -> Resources:
+def resources(tmp_path: Path) -> MemoryResources:
     return memory_resources(tmp_path)
 
 
@@ -23,6 +22,6 @@ def instance() -> Generator[dg.DagsterInstance]:
 
 
 @pytest.fixture
-def platform(resources: Resources, instance: dg.DagsterInstance) -> Generator[Platform]:
+def platform(resources: MemoryResources, instance: dg.DagsterInstance) -> Generator[Platform]:
     with dg.build_resources({"database": resources["database"]}):  # stays open: opening it takes most of a tick
         yield Platform(resources, instance)

@@ -19,10 +19,9 @@ from featurestore.settings import DagsterSettings
 from featurestore_dagster.assets.features import feature_assets
 from featurestore_dagster.assets.online import ENTITY_PIECES, online_rebuild
 from featurestore_dagster.assets.raw import raw_assets, source_specs
-from featurestore_dagster.resources import Resources
 from featurestore_dagster.sensors import landed, online_lost
 from featurestore_dagster.services import Connect
-from featurestore_dagster.testing import land, memory_services
+from featurestore_dagster.testing import MemoryResources, land, memory_services
 
 USER = Entity("user", key="user_id")
 CLICKS = KafkaSource("clicks", timestamp="at", schema={"user_id": int, "page": str})
@@ -39,7 +38,7 @@ SETTINGS = DagsterSettings(lanes=2, run_interval_s=10)
 class Platform:
     """A project's sensor and runs; the clock stands still until it is told."""
 
-    def __init__(self, resources: Resources, instance: dg.DagsterInstance) -> None:
+    def __init__(self, resources: MemoryResources, instance: dg.DagsterInstance) -> None:
         self.resources, self.instance = resources, instance
         self.now = datetime.now(UTC)
         self.cursor: str | None = None

@@ -32,9 +32,8 @@ class Location:
         click = {"user_id": 1, "timestamp": NOW, "action": "click", "amount": 0.5}
         land(self.resources, PROFILES, [profile], created_at=NOW)
         land(self.resources, USER_EVENTS, [click], created_at=NOW)
-        blobs: Any = self.resources["blobs"]
-        blobs.push(*example())
-        blobs.promote(MODEL_ID, "1", actor="anna", now=NOW)
+        self.resources["blobs"].push(*example())
+        self.resources["blobs"].promote(MODEL_ID, "1", actor="anna", now=NOW)
         instance.add_dynamic_partitions("models", [MODEL_ID])
 
     def materialize(self, *keys: dg.AssetKey) -> dg.ExecuteInProcessResult:

@@ -16,9 +16,8 @@ import featurestore as fs
 from featurestore.landing.zone import LandingZone
 from featurestore_dagster.assets.asset_sources import asset_source_assets
 from featurestore_dagster.names import Keys
-from featurestore_dagster.resources import Resources
 from featurestore_dagster.sensors import asset_sources
-from featurestore_dagster.testing import memory_resources, memory_services
+from featurestore_dagster.testing import MemoryResources, memory_resources, memory_services
 
 NOW = datetime.now(UTC)
 USER = fs.Entity("user", key="user_id")
@@ -32,7 +31,7 @@ def project(source: fs.AssetSource) -> fs.Project:
 class Warehouse:
     """A code location with an asset of somebody else's, and what the feature store makes of it."""
 
-    def __init__(self, resources: Resources, instance: dg.DagsterInstance, source: fs.AssetSource) -> None:
+    def __init__(self, resources: MemoryResources, instance: dg.DagsterInstance, source: fs.AssetSource) -> None:
         self.rows: Any = pl.DataFrame({"user_id": [1], "at": [NOW], "price": [5.0]})
         self.instance, self.resources, self.source = instance, resources, source
 

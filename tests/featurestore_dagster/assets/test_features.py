@@ -21,9 +21,8 @@ from featurestore_dagster.assets.features import feature_assets
 from featurestore_dagster.assets.raw import raw_assets, source_specs
 from featurestore_dagster.names import Keys
 from featurestore_dagster.partitions import key_of
-from featurestore_dagster.resources import Resources
 from featurestore_dagster.runs import CAUSE, with_batches
-from featurestore_dagster.testing import land
+from featurestore_dagster.testing import MemoryResources, land
 
 NOW = datetime(2026, 11, 21, 10, 30, tzinfo=UTC)
 USER = Entity("user", key="user_id")
@@ -45,7 +44,12 @@ def profile(user_id: int, income: float, debt: float, at: datetime = NOW) -> dic
 
 
 def run(
-    resources: Resources, instance: dg.DagsterInstance, batch: Batch, *, project: Project = PROJECT, **options: Any
+    resources: MemoryResources,
+    instance: dg.DagsterInstance,
+    batch: Batch,
+    *,
+    project: Project = PROJECT,
+    **options: Any,
 ) -> dg.ExecuteInProcessResult:
     assets = [*source_specs(project), *raw_assets(project), *feature_assets(project)]
     return dg.materialize(
@@ -63,12 +67,12 @@ def metadata_of(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> Mapping[
     return {name: value.value for name, value in event.materialization.metadata.items()}
 
 
-def rows_of(resources: Resources, sql: str) -> list[tuple[Any, ...]]:
+def rows_of(resources: MemoryResources, sql: str) -> list[tuple[Any, ...]]:
     with resources["duckdb"].get_connection() as connection:  # type: ignore[attr-defined]
         return connection.execute(sql).fetchall()
 
 
-def test_an_hour_is_logged_and_pushed(resources: Resources, instance: dg.DagsterInstance) -> None:
+def test_an_hour_is_logged_and_pushed(resources: MemoryResources, instance: dg.DagsterInstance) -> None:
     batch = land(resources, PROFILES, [profile(1, 200.0, 50.0), profile(2, 100.0, 90.0)], created_at=NOW)
     result = run(resources, instance, batch)
     assert result.success
@@ -82,7 +86,7 @@ def test_an_hour_is_logged_and_pushed(resources: Resources, instance: dg.Dagster
     assert row["ratio"].value == 0.25
 
 
-def test_running_an_hour_again_changes_nothing(resources: Resources, instance: dg.DagsterInstance) -> None:
+def test_running_an_hour_again_changes_nothing(resources: MemoryResources, instance: dg.DagsterInstance) -> None:
     batch = land(resources, PROFILES, [profile(1, 200.0, 50.0)], created_at=NOW)
     run(resources, instance, batch)
     before = rows_of(resources, "FROM log.credit_v1"), rows_of(resources, "FROM applied")
@@ -91,14 +95,14 @@ def test_running_an_hour_again_changes_nothing(resources: Resources, instance: d
     assert metadata_of(result, Keys().features("credit"))["skipped_batches"] == 1
 
 
-def test_a_run_takes_the_batches_that_it_names(resources: Resources, instance: dg.DagsterInstance) -> None:
+def test_a_run_takes_the_batches_that_it_names(resources: MemoryResources, instance: dg.DagsterInstance) -> None:
     first = land(resources, PROFILES, [profile(1, 200.0, 50.0)], created_at=NOW)
     land(resources, PROFILES, [profile(2, 200.0, 50.0)], created_at=NOW)
     assert run(resources, instance, first, run_config=with_batches([first.batch_id])).success
     assert rows_of(resources, "SELECT batch_id FROM applied") == [(first.batch_id,)]
 
 
-def test_a_range_of_hours_is_one_run(resources: Resources, instance: dg.DagsterInstance) -> None:
+def test_a_range_of_hours_is_one_run(resources: MemoryResources, instance: dg.DagsterInstance) -> None:
     hours = [NOW + timedelta(hours=hour) for hour in range(3)]
     batches = [land(resources, PROFILES, [profile(1, 200.0, float(n))], created_at=at) for n, at in enumerate(hours)]
     land(resources, PROFILES, [profile(1, 200.0, 9.0)], created_at=NOW + timedelta(hours=4))
@@ -115,7 +119,7 @@ def test_a_range_of_hours_is_one_run(resources: Resources, instance: dg.DagsterI
     assert rows_of(resources, "SELECT count(*) FROM log.credit_v1") == [(3,)]
 
 
-def test_rows_that_miss_an_expectation_show(resources: Resources, instance: dg.DagsterInstance) -> None:
+def test_rows_that_miss_an_expectation_show(resources: MemoryResources, instance: dg.DagsterInstance) -> None:
     rows = [profile(1, -1.0, 5.0), profile(2, 1.0, 5000.0), profile(3, 1.0, 1.0)]
     result = run(resources, instance, land(resources, PROFILES, rows, created_at=NOW))
     assert result.success
@@ -134,7 +138,7 @@ def test_rows_that_miss_an_expectation_show(resources: Resources, instance: dg.D
     assert [check.passed for check in good.get_asset_check_evaluations()] == [True]
 
 
-def test_versions_run_beside_each_other(resources: Resources, instance: dg.DagsterInstance) -> None:
+def test_versions_run_beside_each_other(resources: MemoryResources, instance: dg.DagsterInstance) -> None:
     second = replace(CREDIT, version=2, features=[Feature("ratio", float, "income / debt", online=True)])
     batch = land(resources, PROFILES, [profile(1, 200.0, 50.0)], created_at=NOW)
     result = run(resources, instance, batch, project=Project((CREDIT, second)))
@@ -144,7 +148,9 @@ def test_versions_run_beside_each_other(resources: Resources, instance: dg.Dagst
     assert metadata_of(result, Keys().features("credit"))["by_version"].records[1].data["version"] == "credit@v2"
 
 
-def test_the_log_alone_leaves_the_online_step_to_be_told(resources: Resources, instance: dg.DagsterInstance) -> None:
+def test_the_log_alone_leaves_the_online_step_to_be_told(
+    resources: MemoryResources, instance: dg.DagsterInstance
+) -> None:
     batch = land(resources, PROFILES, [profile(1, 200.0, 50.0)], created_at=NOW)
     result = run(resources, instance, batch, selection=dg.AssetSelection.assets(Keys().features("credit")))
     assert result.success
@@ -163,7 +169,7 @@ def lose_a_row(rows: pa.Table) -> pa.Table:
     ],
 )
 def test_a_failed_step_says_whose_fault_it_was(
-    resources: Resources, instance: dg.DagsterInstance, view: FeatureView, cause: str
+    resources: MemoryResources, instance: dg.DagsterInstance, view: FeatureView, cause: str
 ) -> None:
     batch = land(resources, PROFILES, [profile(1, 200.0, 50.0)], created_at=NOW)
     result = run(resources, instance, batch, project=Project((view,)))
@@ -177,7 +183,7 @@ def test_a_failed_step_says_whose_fault_it_was(
 
 
 def test_changed_code_with_the_same_version_is_refused_and_blames_no_batch(
-    resources: Resources, instance: dg.DagsterInstance
+    resources: MemoryResources, instance: dg.DagsterInstance
 ) -> None:
     batch = land(resources, PROFILES, [profile(1, 200.0, 50.0)], created_at=NOW)
     run(resources, instance, batch)
@@ -189,7 +195,7 @@ def test_changed_code_with_the_same_version_is_refused_and_blames_no_batch(
     assert "version" in (failed.user_failure_data.description or "")
 
 
-def test_a_damaged_file_stops_before_the_log(resources: Resources, instance: dg.DagsterInstance) -> None:
+def test_a_damaged_file_stops_before_the_log(resources: MemoryResources, instance: dg.DagsterInstance) -> None:
     batch = land(resources, PROFILES, [profile(1, 200.0, 50.0)], created_at=NOW)
     path = resources["landing"].storage.root / batch.batch_id  # type: ignore[attr-defined]
     data = bytearray(path.read_bytes())
@@ -204,7 +210,7 @@ def test_a_damaged_file_stops_before_the_log(resources: Resources, instance: dg.
     assert not [e for e in result.get_asset_materialization_events() if e.asset_key.path[0] == "features"]
 
 
-def test_a_batch_that_has_not_landed_is_named(resources: Resources, instance: dg.DagsterInstance) -> None:
+def test_a_batch_that_has_not_landed_is_named(resources: MemoryResources, instance: dg.DagsterInstance) -> None:
     batch = land(resources, PROFILES, [profile(1, 200.0, 50.0)], created_at=NOW)
     result = run(resources, instance, batch, run_config=with_batches(["profiles/gen=a.b/partition=0/none.parquet"]))
     assert not result.success
@@ -214,7 +220,7 @@ def test_a_batch_that_has_not_landed_is_named(resources: Resources, instance: dg
     assert "none.parquet has not landed" in (failed.user_failure_data.description or "")
 
 
-def test_the_graph_tells_the_way(resources: Resources) -> None:
+def test_the_graph_tells_the_way(resources: MemoryResources) -> None:
     assets = [*source_specs(PROJECT), *raw_assets(PROJECT), *feature_assets(PROJECT)]
     graph = dg.Definitions(assets=assets, resources=resources).resolve_asset_graph()
     keys = Keys()
@@ -228,7 +234,7 @@ def test_the_graph_tells_the_way(resources: Resources) -> None:
     assert [column.name for column in schema.columns][-2:] == ["ratio", "debt"]
 
 
-def test_a_views_page_leads_to_the_line_that_declares_it(resources: Resources) -> None:
+def test_a_views_page_leads_to_the_line_that_declares_it(resources: MemoryResources) -> None:
     graph = dg.Definitions(assets=feature_assets(PROJECT), resources=resources).resolve_asset_graph()
     for key in (Keys().features("credit"), Keys().online("credit")):
         [reference] = graph.get(key).metadata["dagster/code_references"].code_references
@@ -236,7 +242,7 @@ def test_a_views_page_leads_to_the_line_that_declares_it(resources: Resources) -
         assert '"credit"' in "".join(Path(__file__).read_text().splitlines()[reference.line_number - 1 :][:2])
 
 
-def test_column_lineage_names_the_landed_columns(resources: Resources) -> None:
+def test_column_lineage_names_the_landed_columns(resources: MemoryResources) -> None:
     graph = dg.Definitions(assets=feature_assets(PROJECT), resources=resources).resolve_asset_graph()
     lineage = graph.get(Keys().features("credit")).metadata["dagster/column_lineage"].deps_by_column
     assert {dep.column_name for dep in lineage["ratio"]} == {"debt", "income"}
@@ -245,7 +251,7 @@ def test_column_lineage_names_the_landed_columns(resources: Resources) -> None:
     assert online.keys() == {"ratio"}
 
 
-def test_a_namespace_prefixes_every_key(resources: Resources) -> None:
+def test_a_namespace_prefixes_every_key(resources: MemoryResources) -> None:
     keys = Keys("red")
     assets = [*source_specs(PROJECT, keys), *raw_assets(PROJECT, keys), *feature_assets(PROJECT, keys)]
     named = {keys.name(name): resource for name, resource in resources.items()}

@@ -18,8 +18,7 @@ from featurestore_dagster.assets.training_sets import training_set_asset
 from featurestore_dagster.features.project import PROJECT
 from featurestore_dagster.features.user import CREDIT_PROFILE, PROFILES, USER_ACTIVITY, USER_EVENTS, USER_RATIOS
 from featurestore_dagster.partitions import key_of
-from featurestore_dagster.resources import Resources
-from featurestore_dagster.testing import land, memory_resources
+from featurestore_dagster.testing import MemoryResources, land, memory_resources
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 FEATURES = [CREDIT_PROFILE["age_years"], USER_ACTIVITY["clicks_7d"], USER_RATIOS["amount_to_spend"]]
@@ -36,7 +35,7 @@ def labels(context: dg.AssetExecutionContext) -> pl.DataFrame:
 
 
 @pytest.fixture
-def resources(tmp_path: Path) -> Resources:
+def resources(tmp_path: Path) -> MemoryResources:
     """A platform with two profiles and a few clicks."""
     found = memory_resources(tmp_path)
     profiles = [
@@ -59,14 +58,14 @@ def resources(tmp_path: Path) -> Resources:
 
 
 def materialized(
-    asset: dg.AssetsDefinition, resources: Resources, partition: str | None = None
+    asset: dg.AssetsDefinition, resources: MemoryResources, partition: str | None = None
 ) -> dg.AssetMaterialization:
     result = dg.materialize([asset], partition_key=partition, resources=resources)
     [event] = result.asset_materializations_for_node(asset.node_def.name)
     return event
 
 
-def test_a_set_is_written_with_its_receipt_and_described(resources: Resources) -> None:
+def test_a_set_is_written_with_its_receipt_and_described(resources: MemoryResources) -> None:
     asset = training_set_asset("churn", PROJECT, FEATURES, spine=labels, deps=["labels"])
     event = materialized(asset, resources)
     found = {name: value.value for name, value in event.metadata.items()}
@@ -86,7 +85,7 @@ def test_a_set_is_written_with_its_receipt_and_described(resources: Resources) -
     assert receipt.sha256 in event.tags.values()  # the data version
 
 
-def test_the_set_is_all_it_takes_to_make_it_again(resources: Resources) -> None:
+def test_the_set_is_all_it_takes_to_make_it_again(resources: MemoryResources) -> None:
     event = materialized(training_set_asset("churn", PROJECT, FEATURES, spine=labels), resources)
     files = resources["training_sets"]
     assert isinstance(files, TrainingSetFiles)
@@ -98,7 +97,7 @@ def test_the_set_is_all_it_takes_to_make_it_again(resources: Resources) -> None:
     assert again.table.equals(pa.table(read_table(files.path("churn"))))
 
 
-def test_a_set_per_partition(resources: Resources) -> None:
+def test_a_set_per_partition(resources: MemoryResources) -> None:
     asset = training_set_asset("weekly", PROJECT, FEATURES[:2], spine=labels, partitions_def=DAYS)
     paths = {
         day: Path(str(materialized(asset, resources, day).metadata["path"].value)) for day in ("monday", "tues/day")
@@ -129,7 +128,7 @@ def test_a_mistake_is_said_when_the_code_is_loaded() -> None:
         training_set_asset("churn", PROJECT, [other], spine=labels)
 
 
-def test_a_spine_that_cannot_be_joined_fails_with_its_reason(resources: Resources) -> None:
+def test_a_spine_that_cannot_be_joined_fails_with_its_reason(resources: MemoryResources) -> None:
     asset = training_set_asset("churn", PROJECT, FEATURES[:1], spine=lambda _: pa.table({"user": [1]}))
     with pytest.raises(dg.Failure, match="event_timestamp"):
         dg.materialize([asset], resources=resources)
