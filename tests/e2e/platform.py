@@ -68,10 +68,10 @@ class Platform:
         return time.monotonic() - began
 
     @contextmanager
-    def running(self) -> Generator["Platform"]:
+    def running(self, *options: str) -> Generator["Platform"]:
         """Started, and stopped at the end, whatever is left of it."""
         try:
-            self.up()
+            self.up(*options)
             yield self
         finally:
             self.command("down", within_s=DOWN_WITHIN_S)

@@ -3,8 +3,10 @@
 import hashlib
 import ipaddress
 import json
+import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +24,7 @@ from featurestore.landing.zone import LandingZone
 from featurestore.online.redis_store import RedisOnlineStore
 from featurestore.settings import GeneratorSettings
 from featurestore.store import Store, connect
+from featurestore_cli.stack.state import Home
 from featurestore_dagster.features.project import PROJECT
 from featurestore_dagster.features.user import CREDIT_PROFILE, USER_ACTIVITY
 from ingest.client import upload
@@ -281,11 +284,25 @@ def test_7_with_nothing_arriving_nothing_runs(platform: Platform) -> None:
     assert memory <= 2.5 * 2**30, f"{memory >> 20} MB; {detail}"
 
 
-def test_8_it_goes_on_where_it_was(platform: Platform) -> None:
-    before = accounted(platform)
-    platform.down()
+def test_8_killed_it_leaves_nothing_and_goes_on_where_it_was(platform: Platform) -> None:
+    before, home = accounted(platform), Home(platform.data_dir)
+    addresses, state, everything = home.addresses(), home.state(), platform.processes()
+    assert state is not None
+    assert {"redis", "kafka", "azurite", "database", "dagster-web"} <= {one.name for one in state.processes}
+    second = platform.command("up")
+    assert second.returncode == 1
+    assert f"is running (process {state.pid})" in second.stderr
+
+    os.kill(state.pid, signal.SIGKILL)
+    assert not psutil.wait_procs(everything, timeout=60)[1]
     assert platform.processes() == []
+
     assert platform.up("--no-generator") <= 20
+    again = home.state()
+    assert again is not None
+    assert "generator" not in {one.name for one in again.processes}
+    assert home.addresses() == addresses
+    platform.said("doctor")
     wait_until(lambda: accounted(platform) == before, 60, "nothing is lost, nothing twice", platform)
     online = RedisOnlineStore(platform.settings.redis.url)
     try:
