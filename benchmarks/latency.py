@@ -12,8 +12,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.cpu import Cpu
 from benchmarks.online_data import redis_server
 from featurestore.landing.batch import Batch
 from featurestore.online.redis_store import RedisOnlineStore
@@ -31,7 +31,6 @@ from tests.featurestore_dagster.live.platform import Live, live_dagster
 GOALS_S = {"warm": (4.0, 7.0), "stock": (8.0, 12.0)}  # median, p95; on an idle machine
 PHASES = ("sensor", "queue", "process start", "work")
 GAP_S = (1.0, 4.0)  # between two batches
-LOOK_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -40,44 +39,6 @@ class Way:
 
     phases: tuple[float, ...]
     total_s: float
-
-
-class Cpu:
-    """Counts the CPU seconds of processes and all their descendants, ended ones included."""
-
-    def __init__(self, roots: Sequence[int]) -> None:
-        self._roots = [psutil.Process(pid) for pid in roots]
-        self._seen: dict[tuple[int, float], float] = {}
-        self._stop = threading.Event()
-
-    @contextmanager
-    def counting(self) -> Iterator[None]:
-        self.look()
-        self._before = sum(self._seen.values())
-        thread = threading.Thread(target=self._watch)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._stop.set()
-            thread.join()
-
-    @property
-    def seconds(self) -> float:
-        return sum(self._seen.values()) - self._before
-
-    def look(self) -> None:
-        for root in self._roots:
-            for process in (root, *root.children(recursive=True)):
-                try:
-                    times = process.cpu_times()
-                    self._seen[process.pid, process.create_time()] = times.user + times.system
-                except psutil.NoSuchProcess:
-                    continue
-
-    def _watch(self) -> None:
-        while not self._stop.wait(LOOK_S):
-            self.look()
 
 
 def ways_of(live: Live, online: RedisOnlineStore, users: Sequence[int], chance: random.Random) -> list[Way]:
@@ -127,12 +88,16 @@ def measure(launcher: str, batches: int) -> None:
     ):
         online, chance = RedisOnlineStore(url), random.Random(launcher)
         ways_of(live, online, [0], chance)  # the first run loads the zygote
-        before, cpu, began = live.instance.get_runs_count(), Cpu(live.processes), time.monotonic()
+        before, cpu, began = (
+            live.instance.get_runs_count(),
+            Cpu({name: child.pid for name, child in live.children.items()}),
+            time.monotonic(),
+        )
         with cpu.counting():
             ways = ways_of(live, online, range(1, batches + 1), chance)
         took_s, runs = time.monotonic() - began, live.instance.get_runs_count() - before
         online.close()
-    report(launcher, ways, cpu.seconds, runs, took_s)
+    report(launcher, ways, sum(cpu.seconds.values()), runs, took_s)
 
 
 def report(launcher: str, ways: Sequence[Way], cpu_s: float, runs: int, took_s: float) -> None:

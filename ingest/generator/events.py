@@ -147,7 +147,7 @@ class EventProducer(threading.Thread):
             if time.monotonic() - told_s >= _TELL_S:
                 told_s = time.monotonic()
                 self._report()
-            if self._per_s:
+            if self._per_s and due < _BURST:  # else more is due by now
                 self._stopping.wait(max(_TICK_S, (made + 1) / self._per_s - (time.monotonic() - began_s)))
         self._producer.flush(_FLUSH_S)
         self._report(end=True)

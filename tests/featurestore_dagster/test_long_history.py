@@ -15,6 +15,7 @@ from dagster._core.scheduler.instigation import TickData, TickStatus
 from sqlalchemy import event
 
 from featurestore_dagster import maintenance, reconcile
+from featurestore_dagster.instance import SENSOR_LOOP_S
 from featurestore_dagster.maintenance import KEEP_DAYS, KEEP_RUNLESS_DAYS, KEEP_RUNS, PURGED_AT_ONCE, purge_job
 from featurestore_dagster.names import LANE_TAG
 from featurestore_dagster.runs import LIVE
@@ -28,7 +29,7 @@ DAGSTER_YAML = Path(__file__).parents[2] / "dagster.yaml"
 # The demo's load.
 SOURCES = 2
 RUN_EVERY_S = 10  # for each source, at most
-TICK_EVERY_S = 5  # Dagster's own least, of the sensor of landed batches; the other sensors tick once a minute
+TICK_EVERY_S = SENSOR_LOOP_S  # of the sensor of landed batches; the other sensors tick once a minute
 SLOW_SENSORS = 4
 DAY_S = 86_400
 LIMIT_BYTES = 500 * 2**20

@@ -1,0 +1,293 @@
+"""The highest steady rate of events that the whole platform takes on this machine: broker and generator included.
+
+python -m benchmarks.steady_rate                  # idle, 5,000 events/s, then looks for the rate and holds it
+python -m benchmarks.steady_rate --hold 20000     # holds this one, for 10 minutes: 14 in all
+python -m benchmarks.steady_rate --hold 20000 --minutes 1 --paces
+
+`featurestore up` with every setting as everybody has it, in a directory of its own. Lag is what the generator has had
+acknowledged and the log does not have yet, in every view of the source. It is flat if over the whole time it grew by
+less than one pause between runs brings (10 s of events). Beside the stream, records of their own users are sent at
+random moments, and looked for in Redis: from produced to readable.
+"""
+
+import argparse
+import json
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+
+import psutil
+from confluent_kafka import Producer
+
+from benchmarks.cpu import Cpu
+from featurestore.offline.log import accounting
+from featurestore.online.values import Status
+from featurestore.settings import DagsterSettings
+from featurestore.store import Store, connect
+from featurestore_cli.stack.ports import Ports
+from featurestore_cli.stack.service import get_http
+from featurestore_cli.stack.state import Home
+from featurestore_dagster.features.project import PROJECT
+from featurestore_dagster.features.user import USER_ACTIVITY, USER_EVENTS
+from ingest.generator.ledger import read_ledger
+from tests.e2e.platform import Platform
+
+GOAL_PER_S = 20_000
+FIRST_PER_S, MOST_PER_S = 10_000, 80_000
+NEAR = 1.15  # how near the search comes
+WARM_UP_S = 15.0  # of each rate, and until its first runs have ended
+LOOK_S = 1.0
+PROBE_GAP_S = (1.0, 4.0)
+DRAINED_WITHIN_S = 120.0
+USERS = 10_000
+GOOD_EVENTS = rf'fs_generator_records_total{{outcome="good",source="{USER_EVENTS.name}"}} (\S+)'
+PAUSE_S = DagsterSettings().run_interval_s
+
+
+@dataclass
+class Held:
+    """What was seen while a rate was held."""
+
+    per_s: float
+    produced: list[tuple[float, int]] = field(default_factory=list)  # (seconds, events) at each look
+    lag: list[tuple[float, int]] = field(default_factory=list)
+    readable_s: list[float] = field(default_factory=list)
+    cpu_s: Mapping[str, float] = field(default_factory=dict)
+    bytes_before: Mapping[str, int] = field(default_factory=dict)
+    bytes_after: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def took_s(self) -> float:
+        return self.produced[-1][0] - self.produced[0][0]
+
+    @property
+    def events(self) -> int:
+        return self.produced[-1][1] - self.produced[0][1]
+
+    @property
+    def reached_per_s(self) -> float:
+        return self.events / self.took_s
+
+    @property
+    def grew(self) -> float:
+        """By how many events lag grew, by the line through all looks."""
+        seconds, events = zip(*self.lag, strict=True)
+        return statistics.linear_regression(seconds, events).slope * self.took_s
+
+    @property
+    def is_flat(self) -> bool:
+        return self.reached_per_s >= 0.97 * self.per_s and self.grew < PAUSE_S * max(self.per_s, 1.0)
+
+    def __str__(self) -> str:
+        lag = statistics.median(events for _, events in self.lag) / max(self.per_s, 1.0)
+        readable = sorted(self.readable_s)
+        shown = (
+            f"{statistics.median(readable):5.1f} {readable[round(0.95 * (len(readable) - 1))]:5.1f}" if readable else ""
+        )
+        cores = sum(self.cpu_s.values()) / self.took_s
+        return (
+            f"  {self.per_s:8,.0f} {self.reached_per_s:9,.0f} {lag:9.1f} {self.grew / max(self.per_s, 1.0):10.1f} "
+            f"{'flat' if self.is_flat else 'grows':>6} {cores:6.2f}   {shown}"
+        )
+
+
+HEADER = "    wanted   reached  lag, s  lag grew, s         cores   produced → readable, s: median, p95"
+
+
+class Stream:
+    """The platform under the generator."""
+
+    def __init__(self, platform: Platform, store: Store) -> None:
+        self._platform, self._store = platform, store
+        self._targets = {view.target for view in PROJECT.views_of(USER_EVENTS)}
+        self._probes = Probes(platform, store)
+        state = Home(platform.data_dir).state()
+        assert state is not None
+        self._port = Ports().take()  # of the generator's metrics
+        self._sent = 0  # by generators that have ended
+        self._roots = {one.name: one.pid for one in state.processes if one.pid and psutil.pid_exists(one.pid)}
+
+    def hold(self, per_s: float, seconds: float) -> Held:
+        """Send at a rate for so long, after a warm-up, when all that was sent before is in the log."""
+        self._drain()
+        held = Held(per_s)
+        with self._generator(per_s) as roots:
+            time.sleep(WARM_UP_S if per_s else 0.0)  # noqa: TID251  # the clock of the benchmark
+            held.bytes_before = self._bytes()
+            cpu = Cpu(roots)
+            with self._probes.sent(held.readable_s), cpu.counting():
+                began = time.monotonic()
+                while (now := time.monotonic() - began) < seconds:
+                    applied, produced = self._applied(), self._produced()  # in this order lag is never less than it is
+                    held.produced.append((now, produced))
+                    held.lag.append((now, produced - applied))
+                    time.sleep(LOOK_S)  # noqa: TID251
+                held.bytes_after = self._bytes()
+            held.cpu_s = cpu.seconds
+        print(held, flush=True)
+        return held
+
+    @contextmanager
+    def _generator(self, per_s: float) -> Generator[Mapping[str, int]]:
+        """As a process of its own; yields every process of the platform by its name."""
+        if not per_s:
+            yield self._roots
+            return
+        given = {"GENERATOR_EVENTS_PER_S": per_s, "GENERATOR_USERS": USERS, "METRICS_PORT": self._port}
+        env = self._platform.env | {f"FEATURESTORE_{name}": str(value) for name, value in given.items()}
+        command = [sys.executable, "-m", "featurestore_cli.main", "run", "generator"]
+        with (self._platform.data_dir / "logs" / "generator.log").open("ab") as log:
+            process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+        try:
+            yield {**self._roots, "generator": process.pid}
+        finally:
+            process.terminate()
+            process.wait(60)
+            self._sent = read_ledger(self._platform.data_dir)[USER_EVENTS.name].good
+
+    def _produced(self) -> int:
+        """Good events that are acknowledged; the ledger is exact, and written when a generator ends."""
+        found = re.search(GOOD_EVENTS, get_http(self._port, "/metrics")[1].decode())
+        return self._sent + int(float(found[1])) if found else self._sent
+
+    def _applied(self) -> int:
+        """Of the events, how many every view has in its log or has left out by its rules; probes are not counted."""
+        rows = [one.rows_in for one in accounting(self._store.database) if one.target in self._targets]
+        return min(rows, default=0) - self._probes.readable
+
+    def _drain(self) -> None:
+        deadline = time.monotonic() + DRAINED_WITHIN_S
+        while self._applied() < self._produced():
+            if time.monotonic() > deadline:
+                sys.exit(
+                    f"{self._produced() - self._applied():,} events are not in the log after {DRAINED_WITHIN_S:g} s"
+                )
+            time.sleep(LOOK_S)  # noqa: TID251
+
+    def _bytes(self) -> Mapping[str, int]:
+        """On disk, by directory of the platform."""
+        found: dict[str, int] = {}
+        for path in self._platform.data_dir.iterdir():
+            done = subprocess.run(["du", "-sB1", path], capture_output=True, text=True, check=False)
+            found[path.name] = int(done.stdout.split()[0]) if done.stdout else 0
+        return found
+
+
+class Probes:
+    """Records of users that nobody else has, sent at random moments and looked for in Redis."""
+
+    def __init__(self, platform: Platform, store: Store) -> None:
+        settings = platform.settings
+        self._store, self._topic = store, settings.name(USER_EVENTS.topic_name, ".")
+        self._kafka = {"bootstrap.servers": settings.kafka.brokers, "acks": "all", "linger.ms": 0}
+        self._users, self._chance = count(1_000_000_000), random.Random(1)
+        self._sent: dict[int, float] = {}
+        self.readable = 0
+
+    @contextmanager
+    def sent(self, readable_s: list[float]) -> Iterator[None]:
+        """Go on inside; at the end wait for those that are on their way."""
+        stop = threading.Event()
+        threads = [
+            threading.Thread(target=self._send, args=(stop,)),
+            threading.Thread(target=self._look, args=(stop, readable_s)),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+
+    def _send(self, stop: threading.Event) -> None:
+        with Producer(self._kafka) as producer:
+            while not stop.wait(self._chance.uniform(*PROBE_GAP_S)):
+                user, now = next(self._users), datetime.now(UTC)
+                record = {"user_id": user, "action": "click", "timestamp": now.isoformat()}
+                self._sent[user] = time.monotonic()
+                producer.produce(self._topic, json.dumps(record), str(user))
+                producer.flush(10)
+
+    def _look(self, stop: threading.Event, readable_s: list[float]) -> None:
+        deadline = None
+        while not stop.wait(0.05) or self._sent:
+            if stop.is_set():
+                deadline = deadline or time.monotonic() + DRAINED_WITHIN_S
+                if time.monotonic() > deadline:
+                    sys.exit(f"{len(self._sent)} records are not readable after {DRAINED_WITHIN_S:g} s")
+                time.sleep(0.05)  # noqa: TID251
+            users = list(self._sent)
+            if not users:
+                continue
+            rows = self._store.online({"user_id": users}, [USER_ACTIVITY["last_action"]])
+            now = time.monotonic()
+            for user, row in zip(users, rows, strict=True):
+                if row["last_action"].status is Status.PRESENT:
+                    readable_s.append(now - self._sent.pop(user))
+                    self.readable += 1
+
+
+def find(stream: Stream, try_s: float) -> float:
+    """The highest rate that is flat in a short try: by doubling, then by halving the gap."""
+    flat, steep = 0.0, float("inf")
+    per_s = FIRST_PER_S
+    while steep > NEAR * flat and per_s <= MOST_PER_S:
+        if stream.hold(per_s, try_s).is_flat:
+            flat = per_s
+        else:
+            steep = per_s
+        per_s = 2 * flat if steep == float("inf") else (flat + steep) / 2
+        if steep < FIRST_PER_S / 8:
+            sys.exit("no rate is flat")
+    return flat
+
+
+def details(held: Held) -> None:
+    """Where processors and disk went."""
+    print(f"  {held.events:,} events in {held.took_s:.0f} s; load average {psutil.getloadavg()[0]:.1f}")
+    million = held.events / 1e6
+    print("                     cores   CPU seconds per million events")
+    for name, seconds in sorted(held.cpu_s.items(), key=lambda one: -one[1]):
+        print(f"  {name:18} {seconds / held.took_s:6.3f} {seconds / million:8.1f}")
+    print(f"  {'all':18} {sum(held.cpu_s.values()) / held.took_s:6.3f} {sum(held.cpu_s.values()) / million:8.1f}")
+    grown = {name: size - held.bytes_before.get(name, 0) for name, size in held.bytes_after.items()}
+    shown = ", ".join(f"{name} {size / million / 2**20:.1f}" for name, size in sorted(grown.items()) if size > 2**20)
+    print(f"  MiB on disk per million events: {shown}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10.0, help="that the rate is held")
+    parser.add_argument("--try-s", type=float, default=45.0, help="of each try before")
+    parser.add_argument("--hold", type=float, help="this rate, and look for none")
+    parser.add_argument("--paces", type=float, nargs="*", default=[0.0, 5_000.0], help="to show beside")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        platform = Platform(Path(temporary) / "data")
+        with platform.running("--no-generator"), connect(PROJECT, platform.settings) as store:
+            stream = Stream(platform, store)
+            print(
+                f"load average {psutil.getloadavg()[0]:.1f}, of {psutil.cpu_count()} processors\n{HEADER}", flush=True
+            )
+            for per_s in args.paces:
+                stream.hold(per_s, args.try_s)
+            per_s = args.hold or find(stream, args.try_s)
+            print(f"  {per_s:,.0f} events/s for {args.minutes:g} min (goal: {GOAL_PER_S:,}):")
+            details(stream.hold(per_s, 60 * args.minutes))
+
+
+if __name__ == "__main__":
+    main()
