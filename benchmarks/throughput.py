@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -24,27 +23,13 @@ from featurestore.database.tables import schema_job
 from featurestore.landing.batch import Batch
 from featurestore.landing.zone import LandingZone
 from featurestore.online.redis_store import RedisOnlineStore
-from featurestore.online.values import Status
 from featurestore_dagster.names import LANDED_SENSOR
-from featurestore_dagster.testing import land
-from tests.featurestore_dagster.live.location import CLICKS, PROJECT, SEARCHES
+from tests.featurestore_dagster.live.backlog import forgotten, landed
+from tests.featurestore_dagster.live.location import PROJECT
 from tests.featurestore_dagster.live.platform import Live, live_dagster
 
 WITHIN_S = 1800.0  # after which a batch is forgotten
 LOOK_S = 0.5
-
-
-def landed(zone: LandingZone, batches: int, rows: int) -> list[Batch]:
-    """Batches of two sources in turn, each row of a user of its own."""
-    found: list[Batch] = []
-    for number in range(batches):
-        source = (CLICKS, SEARCHES)[number % 2]
-        text = next(name for name in source.schema if name != "user_id")
-        users = range(number * rows, (number + 1) * rows)
-        now = datetime.now(UTC)
-        records = [{"user_id": user, "at": now, text: f"{user}"} for user in users]
-        found.append(land({"landing": zone}, source, records))
-    return found
 
 
 def drained_s(live: Live, batches: Sequence[Batch]) -> float:
@@ -57,22 +42,6 @@ def drained_s(live: Live, batches: Sequence[Batch]) -> float:
     began = min(tick.timestamp for tick in live.instance.get_ticks(state.instigator_origin_id, state.selector_id))
     ended = max(record.end_time or 0.0 for record in live.instance.get_run_records())
     return ended - began
-
-
-def forgotten(live: Live, online: RedisOnlineStore, batches: Sequence[Batch]) -> list[str]:
-    """What differs between what landed, the ledger, the log and Redis; empty if every row is everywhere, once."""
-    applied, now = live.applied(), datetime.now(UTC)
-    wrong = [batch.batch_id for batch in batches if applied.get(batch.batch_id) != batch.rows]
-    for view in PROJECT.feature_views:
-        log = live.log(view.name)
-        users = {entity for entity, *_ in log}
-        rows = sum(batch.rows for batch in batches if batch.source == view.source.name)
-        [feature] = view.online_features
-        read = online.read("user", sorted(users), [view[feature.name]], now)
-        there = sum(one[feature.name].status is Status.PRESENT for one in read)
-        if not len(log) == len(users) == there == rows:
-            wrong.append(f"{view.name}: {rows} rows landed, {len(log)} logged of {len(users)} users, {there} in Redis")
-    return wrong
 
 
 def raw_s(directory: Path, redis_url: str, zone: LandingZone, batches: Sequence[Batch]) -> float:

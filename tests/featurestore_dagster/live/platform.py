@@ -83,10 +83,10 @@ class Live:
         with connect(self.settings)() as services:
             return [tuple(row.values()) for row in services.database.query_arrow(sql).to_pylist()]
 
-    def settle(self, *batches: Batch) -> None:
+    def settle(self, *batches: Batch, within_s: float = WITHIN_S) -> None:
         """Until these are applied and no run is live."""
         names = {batch.batch_id for batch in batches}
-        eventually(lambda: names <= set(self.applied()) and not self.live(), WITHIN_S)
+        eventually(lambda: names <= set(self.applied()) and not self.live(), within_s)
 
     def live(self) -> list[dg.DagsterRun]:
         return [run for run in self.instance.get_runs(limit=50) if run.status not in ENDED]
