@@ -41,6 +41,7 @@ class Applied:
     tiles: int = 0  # of windows that were replaced
     newest_event_timestamp: datetime | None = None
     warnings: Mapping[str, int] = field(default_factory=dict[str, int])
+    job_ids: tuple[str, ...] = ()  # of the write jobs
 
     def __add__(self, other: "Applied") -> "Applied":
         times = [t for t in (self.newest_event_timestamp, other.newest_event_timestamp) if t is not None]
@@ -57,6 +58,7 @@ class Applied:
             tiles=self.tiles + other.tiles,
             newest_event_timestamp=max(times, default=None),
             warnings=Counter(self.warnings) + Counter(other.warnings),
+            job_ids=self.job_ids + other.job_ids,
         )
 
 
@@ -128,6 +130,7 @@ def _apply_group(
         tiles=put.tiles,
         newest_event_timestamp=max((b.max_event_timestamp for b, _ in made if b.max_event_timestamp), default=None),
         warnings=sum((Counter(rows.warnings) for _, rows in made), Counter[str]()),
+        job_ids=(job.job_id,),
     )
 
 

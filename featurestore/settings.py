@@ -201,6 +201,7 @@ class Settings:
     namespace: str = ""  # prefixes Redis keys, topics, consumer groups, the container and asset keys
     metrics_port: int = 0  # of this process's /metrics and /health on loopback; 0 = none
     log_level: str = "INFO"
+    log_format: str = "text"  # of what processes write to stderr; json = an object per line
     kafka: KafkaSettings = KafkaSettings()
     redis: RedisSettings = RedisSettings()
     azure: AzureSettings = AzureSettings()

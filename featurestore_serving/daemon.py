@@ -14,7 +14,7 @@ from featurestore_serving.workers import Workers
 
 def main(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; requests under way are finished."""
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     registry, health = CollectorRegistry(), Health()
     ProcessCollector(registry=registry)
     if settings.server.workers > 1:

@@ -169,7 +169,7 @@ class _Child(FeatureServer):
 def work(settings: Settings, listener: socket.socket, counted: str, report: Connection) -> None:
     """The life of a worker."""
     os.setpgid(0, 0)  # Ctrl-C is for the process that started this one, which passes it on once
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     registry, health = CollectorRegistry(), _Reporting(report)
     sums = CollectorRegistry()
     MultiProcessCollector(sums, counted)  # pyright: ignore[reportArgumentType]  # the path is a text

@@ -15,7 +15,7 @@ def main() -> int:
         sys.stderr.write(f"usage: python -m ingest {' | '.join(_DAEMONS)}\n")
         return 2
     settings = Settings.from_env(os.environ)  # noqa: TID251  # an entry point
-    configure(settings.log_level)
+    configure(settings.log_level, settings.log_format)
     # Only the chosen one is imported: each has clients of its own, and memory that the others need not pay.
     return import_module(f"ingest.{sys.argv[1]}.daemon").main(settings)
 

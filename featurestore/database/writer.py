@@ -117,7 +117,7 @@ class Writer:
                         self._catalogue.change(job, commit_seq, now)
         except (JobRefusedError, duckdb.Error) as error:
             _raise_if_fatal(error)
-            log.warning("%s job %s refused: %s", job.kind, job.job_id, error)
+            log.warning("%s job refused: %s", job.kind, error, extra={"job_id": job.job_id})
             return JobReply(job.job_id, error=str(error))
         self._last_seq = commit_seq
         return JobReply(job.job_id)
@@ -129,7 +129,7 @@ class Writer:
         except duckdb.Error as error:
             _raise_if_fatal(error)
             if len(jobs) == 1:
-                log.warning("job %s for %s failed: %s", jobs[0].job_id, jobs[0].target, type(error).__name__)
+                log.warning("append failed: %s", type(error).__name__, extra=_ids(jobs[0]))
                 retry = isinstance(error, duckdb.OutOfMemoryException)
                 return [JobReply(jobs[0].job_id, error=f"failed: {error}", retry=retry)]
             log.warning("a group of %d jobs failed; doing them singly", len(jobs))
@@ -144,6 +144,9 @@ class Writer:
                 self._connection.from_arrow(pa.concat_tables(tables)).insert_into(relation)
             self._applied.append(group.ledger, _naive(self._now()))
         self._last_seq = max(self._last_seq, group.next_seq - 1)
+        for job, reply in zip(jobs, replies, strict=True):
+            if not reply.error:
+                log.info("appended %d of %d batches", reply.skipped.count(False), len(job.lines), extra=_ids(job))
         return replies
 
     def _next_seq(self, now: datetime) -> int:
@@ -155,7 +158,7 @@ class Writer:
             target = self._catalogue.target(job.target)
             job = self._catalogue.without_erased(checked(job, target))
         except JobRefusedError as error:
-            log.warning("job %s for %s refused: %s", job.job_id, job.target, error)
+            log.warning("append refused: %s", error, extra=_ids(job))
             return JobReply(job.job_id, error=str(error))
         seqs, skipped = group.number(job.lines)
         if not all(skipped):
@@ -220,6 +223,11 @@ def _our_fault() -> Generator[None]:
 def _raise_if_fatal(error: Exception) -> None:
     if isinstance(error, duckdb.FatalException | duckdb.InternalException):
         raise error
+
+
+def _ids(job: AppendJob) -> dict[str, object]:
+    """Of a line of the log."""
+    return {"job_id": job.job_id, "target": job.target, "batch_ids": [line.batch_id for line in job.lines]}
 
 
 def _microseconds(at: datetime) -> int:

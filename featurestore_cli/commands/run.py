@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    configure(settings.log_level)
+    configure(settings.log_level, settings.log_format)
     # By name, so that one process does not import what only the others need.
     main = cast("Callable[[Settings], int]", import_module(PROCESSES[args.name]).main)
     return main(settings)

@@ -58,7 +58,7 @@ def push_example(settings: Settings, platform_id: str, done: Path) -> None:
 
 def main(argv: list[str]) -> int:
     settings = Settings.from_env(os.environ)  # noqa: TID251  # the entry point
-    configure(settings.log_level)
+    configure(settings.log_level, settings.log_format)
     try:
         match argv:
             case ["topics", *platform_id]:

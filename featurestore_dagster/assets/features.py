@@ -73,7 +73,9 @@ def _feature_asset(versions: Sequence[FeatureView], keys: Keys) -> dg.AssetsDefi
         for view in versions:
             selected = selected_batches(given, view.source, context.partition_time_window)
             look = seen.add if view is newest else None
-            applied[view.target] = _apply(view, selected, given, look)
+            done = applied[view.target] = _apply(view, selected, given, look)
+            for job_id in done.job_ids:  # under which the database service's log names the batches
+                context.log.info("%s: job_id=%s", view.target, job_id)
         total = sum(applied.values(), Applied())
         if log_key in context.selected_asset_keys:
             yield dg.MaterializeResult(asset_key=log_key, metadata=_log_metadata(total, applied) | seen.metadata())

@@ -41,6 +41,7 @@ def log_alert(alert: Alert) -> None:
     log.error(
         "run %s of %s failed (partition %s, lane %s, %d batches): %s",
         alert.run_id, alert.job, alert.partition or "-", alert.lane or "-", alert.batches, alert.reason,
+        extra={"run_id": alert.run_id},
     )  # fmt: skip
 
 

@@ -231,7 +231,13 @@ class Uploads:
         self._forget(spool)
         if manifest.sha256 != announced.sha256:
             raise taken(announced.upload_id, manifest.state)
-        log.info("landed %s: %d rows, %d dead letters", landing.chain, manifest.rows, manifest.dead_rows)
+        log.info(
+            "landed %s: %d rows, %d dead letters",
+            landing.chain,
+            manifest.rows,
+            manifest.dead_rows,
+            extra={"upload_id": announced.upload_id},
+        )
         return status_of(self._zone, manifest)
 
     def _concluded(self, source: str, upload_id: str) -> Status | None:

@@ -264,7 +264,8 @@ class Assignment:
             return False
         one.previous = result.batch
         self._metrics.landed([result.batch], took_s=time.monotonic() - began_s)
-        log.debug("landed %s", result.batch)
+        landed = result.batch
+        log.info("landed %d rows, %d dead", landed.rows, landed.dead_rows, extra={"batch_id": landed.batch_id})
         return True
 
     def _check_clock(self, one: Partition) -> None:

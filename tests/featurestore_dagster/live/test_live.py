@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
@@ -30,6 +31,7 @@ pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(400)]
 ASSETS = ("raw/clicks", "features/last_click", "online/last_click")
 MAX_RUNS, POOL = 3, 2  # dagster.yaml
 LONG_AGO = 50  # hours
+JOB, BATCH = re.compile(r"job_id=(\w+)"), re.compile(r"'(\w+/[^']+\.parquet)'")
 Status = dg.DagsterRunStatus
 
 
@@ -49,6 +51,20 @@ def test_batches_of_past_hours_are_applied_by_forked_runs(live: Live) -> None:
     runs = live.instance.get_runs(dg.RunsFilter(job_name="apply_batches"))
     assert {run.status for run in runs} == {Status.SUCCESS}
     assert all(WORKER_TAG in run.tags for run in runs)
+    for run in runs:
+        assert named_by(live, run) == named_in(run)
+
+
+def named_by(live: Live, run: dg.DagsterRun) -> set[str]:
+    """The batches to which the logs lead: the run's names its write jobs, the database service's what was in each."""
+    jobs = {found[1] for entry in live.instance.all_logs(run.run_id) if (found := JOB.search(entry.user_message))}
+    said = (live.project.parent / "logs" / "database.log").read_text().splitlines()
+    return {batch for line in said if (job := JOB.search(line)) and job[1] in jobs for batch in BATCH.findall(line)}
+
+
+def named_in(run: dg.DagsterRun) -> set[str]:
+    """What the sensor gave it."""
+    return set(BATCH.findall(str(run.run_config)))
 
 
 def test_values_that_services_write_are_logged_and_online_once_however_often_they_are_sent(live: Live) -> None:
