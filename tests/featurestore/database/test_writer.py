@@ -137,7 +137,8 @@ def test_a_job_that_fails_in_the_database_fails_alone(
     assert ledger(connection) == [("a", 2), ("b", 2)]
     assert len(logged(connection)) == 4
     assert "said in confidence" in poison.error
-    assert "job job for activity@v1 failed: ConstraintException" in caplog.text
+    [told] = [record for record in caplog.records if record.message == "append failed: ConstraintException"]
+    assert {"job_id": "job", "target": "activity@v1"}.items() <= vars(told).items()
     assert "said in confidence" not in caplog.text  # who sends rows may see them, who reads logs may not
 
 
