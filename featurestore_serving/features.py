@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from featurestore.definitions.dtypes import ScalarType, scalar_of
-from featurestore.definitions.feature import Feature, FeatureOf
-from featurestore.definitions.view import FeatureView, View
+from featurestore.definitions.dtypes import ScalarType
+from featurestore.definitions.feature import FeatureOf
+from featurestore.definitions.view import View
+from featurestore.errors import DefinitionError
 from featurestore.online.reads import OnlineReads
 from featurestore.online.values import Scalar
 from featurestore.store import OnlineRow, Store
@@ -123,22 +124,26 @@ class Features:
     def catalogue(self) -> Mapping[str, object]:
         """What can be asked for, as plain values for JSON."""
         project = self._store.project
-        views = [
-            {
-                "view": view.name,
-                "version": view.version,
-                "keys": list(view.entity.key_columns) if isinstance(view, FeatureView) else [],
-                "request": _request(view),
-                "features": {one.name: one.dtype.__name__ for one in _readable(view)},
-                "description": view.description,
-            }
-            for view in project.views
-        ]
         models = [
             {"model": one.model_id, "features": [feature.name for feature in one.expected_features]}
             for one in project.models
         ]
-        return {"views": views, "models": models}
+        return {"views": [one for view in project.views if (one := self._listed(view))], "models": models}
+
+    def _listed(self, view: View) -> Mapping[str, object]:
+        """A view with what its features are asked for by; nothing if they are not read online."""
+        try:
+            reads = self._store.reading([view])
+        except DefinitionError:
+            return {}
+        return {
+            "view": view.name,
+            "version": view.version,
+            "keys": list(reads.key_columns),
+            "request": {one.name: one.dtype.__name__ + (" | null" if one.nullable else "") for one in reads.request},
+            "features": {name: dtype.__name__ for name, dtype in zip(reads.names, reads.dtypes, strict=True)},
+            "description": view.description,
+        }
 
     def _plan(self, asked: FeatureRequest) -> Plan:
         if bool(asked.features) == bool(asked.model):
@@ -222,18 +227,6 @@ def _is_storable(value: Scalar | None) -> bool:
     if type(value) is int:
         return _SMALLEST <= value <= _LARGEST
     return type(value) is not str or len(value) <= LONGEST_TEXT
-
-
-def _readable(view: View) -> Sequence[Feature]:
-    return view.online_features if isinstance(view, FeatureView) else view.all_features
-
-
-def _request(view: View) -> Mapping[str, str]:
-    """The request values of a derived view, with their types."""
-    if isinstance(view, FeatureView):
-        return {}
-    scalars = {name: scalar_of(declared, f"view {view.name!r}") for name, declared in view.request.items()}
-    return {name: dtype.__name__ + (" | null" if nullable else "") for name, (dtype, nullable) in scalars.items()}
 
 
 def _near(name: str, known: Mapping[str, object]) -> str:

@@ -1,6 +1,6 @@
 """Feature views: rows of one source made into features of one entity; and features derived from features."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
@@ -175,6 +175,15 @@ class DerivedView:
 
 
 View = FeatureView | DerivedView
+
+
+def check_asked(features: Iterable[object]) -> None:
+    """Raises: DefinitionError: one of what a reader asks for is neither a feature nor a view, but a name, say."""
+    for one in features:
+        if isinstance(one, str):
+            raise DefinitionError(f"{one!r} is a name; ask for VIEW[{one!r}], or for what store.find({one!r}) returns")
+        if not isinstance(one, FeatureOf | FeatureView | DerivedView):
+            raise DefinitionError(f"{one!r} is neither a feature nor a view; ask for a VIEW or VIEW['feature']")
 
 
 def _named(features: Sequence[Feature], name: str, where: str) -> Feature:

@@ -10,7 +10,7 @@ from featurestore.definitions.dtypes import ScalarType, arrow_type, scalar_of
 from featurestore.definitions.entity import Entity
 from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.project import Project
-from featurestore.definitions.view import DerivedView, FeatureView, View
+from featurestore.definitions.view import DerivedView, FeatureView, View, check_asked
 from featurestore.entity_id import entity_id
 from featurestore.errors import DefinitionError, TerminalError
 from featurestore.online.store import OnlineStore, Read
@@ -104,6 +104,7 @@ class ReadPlanner:
         return found[1]
 
     def _plan(self, asked: Sequence[FeatureOf | View]) -> OnlineReads:
+        check_asked(asked)
         wanted = [one for feature in asked for one in self._expanded(feature)]
         needed = _Needed(self._project)
         for one in wanted:
@@ -212,6 +213,9 @@ def _entity_ids(entity: Entity, given: Columns) -> list[str]:
 
 
 def _length(given: Columns) -> int:
+    for name, values in given.items():
+        if type(values) in TYPES.values():  # a text too, which is not its letters
+            raise TerminalError(f"column {name!r} is {values!r}; give a list, one value per row")
     lengths = {len(values) for values in given.values()}
     if len(lengths) != 1:
         raise TerminalError(f"columns of different lengths: { {name: len(v) for name, v in given.items()} }")

@@ -8,7 +8,7 @@ from typing import Literal
 from featurestore.definitions.durations import duration
 from featurestore.definitions.feature import Aggregation, FeatureOf, Function
 from featurestore.definitions.project import Project
-from featurestore.definitions.view import FeatureView, View
+from featurestore.definitions.view import FeatureView, View, check_asked
 from featurestore.errors import DefinitionError, TerminalError
 from featurestore.landing.batch import from_micros, to_micros
 from featurestore.transform.derive import Derivation, derivation
@@ -126,6 +126,7 @@ def plan_reads(project: Project, features: Sequence[FeatureOf | View], known_at:
     """
     if not features:
         raise DefinitionError("no features are asked for; name at least one feature or view")
+    check_asked(features)
     wanted = list(dict.fromkeys(column for one in features for column in _columns(project, one)))
     names = [name for _, name in wanted]
     twice = next((column for column in wanted if names.count(column[1]) > 1), None)

@@ -175,7 +175,9 @@ def test_what_can_be_asked_for_is_listed(server: Running) -> None:
     stored = {"score": "float", "clicks": "int", "is_new": "bool", "city": "str", "visits_1h": "int"}
     assert views["activity"]["features"] == stored
     assert views["visits_of"]["keys"] == ["user_id", "shop"]
-    assert views["ratios"]["request"] == {"amount": "float", "note": "str | null"}
+    for derived in ("ratios", "chance"):  # what their inputs are asked for by, inputs of inputs too
+        assert views[derived]["keys"] == ["user_id", "shop"]
+        assert views[derived]["request"] == {"amount": "float", "note": "str | null"}
     assert listed["models"] == [{"model": "risk", "features": ["clicks", "score"]}]
 
 

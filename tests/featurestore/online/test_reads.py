@@ -73,6 +73,8 @@ def test_the_same_features_are_planned_once_and_plans_are_bounded(
         ([HIDDEN], "feature 'secret' of view 'private' is not online; set online=True"),
         ([ACTIVITY["score"], SECOND["score"]], "two versions of feature 'score'"),
         ([SUMS, OTHER], "two versions of feature 'score'"),
+        (["score"], r"'score' is a name; ask for VIEW\['score'\], or for what store.find\('score'\) returns"),
+        ([USER], "neither a feature nor a view"),
         (
             [fs.FeatureView("stranger", USER, EVENTS, [fs.Feature("score", float, online=True)])["score"]],
             "not declared",
@@ -92,6 +94,8 @@ def test_what_cannot_be_read_is_named(planner: ReadPlanner, features: list[objec
         ({"user_id": [1], "amount": ["much"]}, "'amount' is not a column of float"),
         ({"user_id": [1], "amount": [1.0, 2.0]}, "different lengths"),
         ({"user_id": [1.0], "amount": [1.0]}, "cannot identify"),
+        ({"user_id": 1, "amount": [1.0]}, "'user_id' is 1; give a list, one value per row"),
+        ({"user_id": "1", "amount": [1.0]}, "'user_id' is '1'; give a list"),
     ],
 )
 def test_what_is_given_must_fit(

@@ -71,6 +71,8 @@ def test_what_is_not_declared_is_refused() -> None:
         plan_reads(PROJECT, [other], KnownAt())
     with pytest.raises(fs.DefinitionError, match="no features are asked for"):
         plan_reads(PROJECT, [], KnownAt())
+    with pytest.raises(fs.DefinitionError, match=r"'a' is a name; ask for VIEW\['a'\]"):
+        plan_reads(PROJECT, ["a"], KnownAt())  # type: ignore[list-item]
 
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
