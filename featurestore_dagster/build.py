@@ -19,7 +19,7 @@ from featurestore_dagster.checks.accounting import accounting
 from featurestore_dagster.checks.completeness import completeness
 from featurestore_dagster.checks.future_rows import future_rows
 from featurestore_dagster.checks.parity import parity
-from featurestore_dagster.load import checked
+from featurestore_dagster.load import checked, collecting_later
 from featurestore_dagster.maintenance import purge_schedule
 from featurestore_dagster.names import Keys
 from featurestore_dagster.resources import resources
@@ -28,6 +28,7 @@ from featurestore_dagster.sensors.failures import Notify
 from featurestore_dagster.services import connect, open_blobs, open_models
 
 
+@collecting_later()
 def build_definitions(
     project: Project,
     settings: Settings,

@@ -25,5 +25,4 @@ def raised_at(error: BaseException) -> str:
 
 
 def _shown(filename: str, line: int) -> str:
-    file, here = Path(filename), Path.cwd()
-    return f"{file.relative_to(here) if file.is_relative_to(here) else file}:{line}"
+    return f"{filename.removeprefix(f'{Path.cwd()}/')}:{line}"

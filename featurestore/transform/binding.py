@@ -106,8 +106,8 @@ def _bind(
 
 def _types(connection: duckdb.DuckDBPyConnection, name: str, declared: Iterable[_Sql]) -> list[str]:
     """The type of each expression. WHERE takes only what is one value per row."""
-    texts = [f"({one.text})" for one in declared]
-    is_row = " OR ".join(f"{text} IS NULL" for text in texts)
+    texts = [f'({one.text}) AS "?{number}"' for number, one in enumerate(declared)]
+    is_row = " OR ".join(f'"?{number}" IS NULL' for number in range(len(texts)))
     return [str(one) for one in connection.sql(f"SELECT {', '.join(texts)} FROM {name} WHERE {is_row}").types]
 
 
