@@ -14,6 +14,13 @@ def whole_number(text: str) -> int:
     return int(text)
 
 
+def positive_number(text: str) -> int:
+    """From 1."""
+    if not text.isdecimal() or not int(text):
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
 def seconds(text: str) -> float:
     """From 0; no NaN, which no wait would reach, and no infinity."""
     try:

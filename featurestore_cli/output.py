@@ -70,6 +70,11 @@ def count(number: int | None) -> str:
     return "–" if number is None else f"{number:,}".replace(",", " ")
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """1 batch, 1 204 batches; without `many`, by an s."""
+    return f"{count(number)} {one if number == 1 else many or f'{one}s'}"
+
+
 def amount(number: int) -> str:
     """About how many: 1 234 567 → 1.2 M; up to 9 999 exactly."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):

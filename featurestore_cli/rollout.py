@@ -16,7 +16,7 @@ from featurestore.offline.versions import LoggedVersion, logged_versions
 from featurestore.planning import Plan, make_plan
 from featurestore.store import Store
 from featurestore.versions import activate_complete
-from featurestore_cli.output import count, say
+from featurestore_cli.output import counted, say
 from featurestore_cli.stack.state import Home
 from featurestore_cli.webserver import Webserver
 
@@ -55,7 +55,8 @@ class Rollout:
             backfill_id = self._webserver.backfill(assets, hours, f"history of {name}")
             self._backfills[name] = backfill_id
             where = f"{self._webserver.url}/runs/b/{backfill_id}"
-            say(f"{name}: history of {count(len(batches))} batches and {len(hours)} hours, {where}")
+            what = f"{counted(len(batches), 'batch', 'batches')} of {counted(len(hours), 'hour')}"
+            say(f"{name}: history of {what}, {where}")
 
     def wait(self) -> None:
         """Wait until the ledger has every batch that was missing.

@@ -11,7 +11,7 @@ from featurestore.errors import TerminalError
 from featurestore.offline.newest import recent_entity_ids
 from featurestore.settings import Settings
 from featurestore.store import Keys, OnlineRow, Store, connect
-from featurestore_cli.arguments import add_json, whole_number
+from featurestore_cli.arguments import add_json, positive_number
 from featurestore_cli.output import age, complain, emit, say, table, text
 
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "feature", nargs="*", default=[], help="features or views; without: every online feature of the entity"
     )
     parser.add_argument(
-        "--limit", type=whole_number, default=10, metavar="N", help="how many recent ids (default: %(default)s)"
+        "--limit", type=positive_number, default=10, metavar="N", help="how many recent ids (default: %(default)s)"
     )
     add_json(parser)
 

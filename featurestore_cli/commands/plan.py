@@ -10,7 +10,7 @@ from featurestore.settings import Settings
 from featurestore.store import connect
 from featurestore.transform.binding import bind
 from featurestore_cli.arguments import add_json
-from featurestore_cli.output import amount, complain, count, emit, say, table
+from featurestore_cli.output import amount, complain, count, counted, emit, say, table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +46,7 @@ def show(plan: Plan) -> None:
     ]
     table(rows, ("  view", "change", "batches", "rows", "models"))
     if plan.errors:
-        complain(f"{len(plan.errors)} error{'s' * (len(plan.errors) > 1)}: " + "\n".join(plan.errors))
+        complain(f"{counted(len(plan.errors), 'error')}: " + "\n".join(plan.errors))
 
 
 def _values(change: Change) -> dict[str, object]:

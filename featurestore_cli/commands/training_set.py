@@ -18,7 +18,7 @@ from featurestore.training.files import check_writable, read_receipt, read_table
 from featurestore.training.receipt import Receipt
 from featurestore.training.training_set import TrainingSet
 from featurestore_cli.arguments import add_json
-from featurestore_cli.output import count, emit, say, show_progress, table, text
+from featurestore_cli.output import count, counted, emit, say, show_progress, table, text
 
 SHOWN_CELLS = 20
 
@@ -74,8 +74,7 @@ def _build(args: argparse.Namespace, settings: Settings, project: Project) -> in
         return 0
     entities = sorted({view.entity for view in receipt.plan.views})
     read = (f"{one.view} v{one.version} ({count(receipt.inputs[one.target].rows)} rows)" for one in receipt.plan.views)
-    noun = "entity" if len(entities) == 1 else "entities"
-    say(f"spine     {count(len(made))} rows, {len(entities)} {noun} ({', '.join(entities)})")
+    say(f"spine     {count(len(made))} rows, {counted(len(entities), 'entity', 'entities')} ({', '.join(entities)})")
     say(f"inputs    {', '.join(read)}")
     say(f"join      {count(len(made))} rows  {took_s:.1f} s")
     width = max(len(str(args.out)), len(str(receipt_file)))

@@ -1,6 +1,8 @@
 """Rows of other Dagster assets and of Parquet folders, landed like uploads."""
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +19,7 @@ from featurestore.errors import TerminalError
 from featurestore.landing.columns import Door
 from featurestore.landing.pending import Cause
 from featurestore.landing.tables import land_table
+from featurestore.landing.uploads import Manifest
 from featurestore_dagster.assets.schema import sent_columns
 from featurestore_dagster.names import PLAIN, SOURCES, Keys
 from featurestore_dagster.resources import Given
@@ -66,14 +69,16 @@ def _asset(source: AssetSource, project: Project, keys: Keys) -> dg.AssetsDefini
         landing = Given(context, keys).landing
         door = Door.of(source, project)
         arrivals = files(source) if source.path else last_materialization(context.instance, source, config.partition)
-        try:
-            landed = [
-                land_table(landing, door, one.upload_id, _rows(context, source, one))
-                for one in arrivals
-                if landing.open_upload(source.name, one.upload_id).manifest() is None
-            ]
-        except TerminalError as error:  # the same rows would be refused again
-            raise failure(error, Cause.BATCH) from error
+        landed: list[Manifest] = []
+        refused: TerminalError | None = None
+        for one in arrivals:
+            if landing.open_upload(source.name, one.upload_id).manifest() is None:
+                try:
+                    landed.append(land_table(landing, door, one.upload_id, _rows(context, source, one)))
+                except TerminalError as error:  # of one file: the others are landed
+                    refused = refused or error
+        if refused:  # the same rows would be refused again
+            raise failure(refused, Cause.BATCH) from refused
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": sum(one.rows for one in landed),
@@ -88,8 +93,8 @@ def _asset(source: AssetSource, project: Project, keys: Keys) -> dg.AssetsDefini
 def files(source: AssetSource) -> Iterator[Arrival]:
     """The Parquet files of the folder. A file that is changed is another one; write it elsewhere and rename it."""
     for path in sorted(Path(source.path).glob("*.parquet")):
-        found = path.stat()
-        yield Arrival(_id(f"{path.name} {found.st_size} {found.st_mtime_ns}"), file=path)
+        with suppress(FileNotFoundError):  # taken away since the folder was listed
+            yield Arrival(_file_id(path, path.stat()), file=path)
 
 
 def last_materialization(instance: dg.DagsterInstance, source: AssetSource, partition: str = "") -> Iterator[Arrival]:
@@ -103,16 +108,32 @@ def last_materialization(instance: dg.DagsterInstance, source: AssetSource, part
 def arrival_of(record: dg.EventLogRecord) -> Arrival:
     """A materialization, by what is the same in every process and never again: its run and its place in it."""
     entry = record.event_log_entry
-    return Arrival(_id(f"{entry.run_id} {entry.timestamp} {record.partition_key}"), partition=record.partition_key)
+    return Arrival(digest(f"{entry.run_id} {entry.timestamp} {record.partition_key}"), partition=record.partition_key)
 
 
-def _id(text: str) -> str:
+def digest(text: str) -> str:
     return sha256(text.encode()).hexdigest()[:32]
+
+
+def _file_id(path: Path, found: os.stat_result) -> str:
+    return digest(f"{path.name} {found.st_size} {found.st_mtime_ns}")
+
+
+def _file_rows(path: Path, upload_id: str) -> pa.Table:
+    """The rows of this very file: one that was replaced meanwhile, or written to, is another one."""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        try:
+            rows = pq.ParquetFile(file).read()
+        except pa.ArrowInvalid as error:
+            raise TerminalError(f"{path} is no Parquet file; write it elsewhere, then rename it: {error}") from error
+        if _file_id(path, os.fstat(file.fileno())) == upload_id:
+            return rows
+    raise dg.RetryRequested(max_retries=RETRIES.max_retries)
 
 
 def _rows(context: dg.AssetExecutionContext, source: AssetSource, arrival: Arrival) -> pa.Table:
     if arrival.file is not None:
-        return pq.ParquetFile(arrival.file).read()
+        return _file_rows(arrival.file, arrival.upload_id)
     value = context.load_asset_value(
         dg.AssetKey.from_user_string(source.asset_key), partition_key=arrival.partition or None
     )

@@ -8,7 +8,7 @@ import msgspec
 from featurestore.definitions.project import Project
 from featurestore.definitions.source import AssetSource
 from featurestore.errors import FeatureStoreError
-from featurestore_dagster.assets.asset_sources import arrival_of, asset_sources, files
+from featurestore_dagster.assets.asset_sources import arrival_of, asset_sources, digest, files
 from featurestore_dagster.names import PLAIN, Keys
 from featurestore_dagster.services import Connect
 
@@ -48,7 +48,8 @@ def _sensor(project: Project, connect: Connect, keys: Keys) -> dg.SensorDefiniti
                             if services.landing.open_upload(source.name, one.upload_id).manifest() is None
                         ]
                         if new:  # asked for again every few minutes, should the run fail
-                            requests.append(_request(source, keys, f"{new[-1].upload_id} {int(time() // AGAIN_S)}"))
+                            names = " ".join(one.upload_id for one in new)
+                            requests.append(_request(source, keys, f"{digest(names)} {int(time() // AGAIN_S)}"))
                     else:
                         requests += _materialized(context.instance, source, keys, seen)
         except FeatureStoreError as error:

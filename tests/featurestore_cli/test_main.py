@@ -61,7 +61,13 @@ def test_a_setting_with_a_mistake_is_named(capsys: pytest.CaptureFixture[str], m
 
 
 @pytest.mark.parametrize(
-    "words", [["get", "user", "--limit", "-1"], ["logs", "-n", "-5"], ["down", "--timeout", "nan"]]
+    "words",
+    [
+        ["get", "user", "--limit", "-1"],
+        ["get", "user", "--limit", "0"],
+        ["logs", "-n", "-5"],
+        ["down", "--timeout", "nan"],
+    ],
 )
 def test_a_number_with_a_mistake_is_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

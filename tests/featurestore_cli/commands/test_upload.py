@@ -54,6 +54,14 @@ def test_programs_read_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert (said["rows"], said["dead_rows"], said["rejected"][0]) == (3, 2, [3, "income: text, not a number"])
 
 
+def test_a_file_of_no_known_format_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "profiles.txt"
+    path.write_bytes(FILE)
+    assert main(["upload", str(path), "--source", "profiles"]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert ".parquet, .csv, .ndjson" in line
+
+
 def test_why_a_file_is_refused_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "profiles.csv"
     path.write_bytes(b"user_id,income\n1,2\n")

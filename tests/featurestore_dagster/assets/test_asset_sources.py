@@ -14,7 +14,7 @@ import pytest
 
 import featurestore as fs
 from featurestore.landing.zone import LandingZone
-from featurestore_dagster.assets.asset_sources import asset_source_assets
+from featurestore_dagster.assets.asset_sources import asset_source_assets, files
 from featurestore_dagster.names import Keys
 from featurestore_dagster.sensors import asset_sources
 from featurestore_dagster.testing import MemoryResources, memory_resources, memory_services
@@ -141,6 +141,36 @@ def test_each_file_of_a_folder_lands_once(tmp_path: Path) -> None:
             assert warehouse.land().success
             assert warehouse.tick() == []
         assert sorted(warehouse.landed()) == [1.0, 2.0]
+
+
+def test_a_file_that_is_none_or_changes_meanwhile_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "orders"
+    folder.mkdir()
+    source = fs.AssetSource("orders", path=str(folder), timestamp="at", schema={"user_id": int, "price": float})
+
+    def write(name: str, price: float) -> None:
+        pq.write_table(pa.table({"user_id": [1], "at": [NOW], "price": [price]}), folder / name)
+
+    (folder / "a.parquet").write_bytes(b"half of a file")
+    write("b.parquet", 1.0)
+    with dg.instance_for_test() as instance:
+        warehouse = Warehouse(memory_resources(tmp_path / "state"), instance, source)
+        [first] = warehouse.tick()
+        assert not warehouse.land().success
+        assert warehouse.landed() == [1.0]
+        write("a.parquet", 2.0)
+        [second] = warehouse.tick()
+        assert second.run_key != first.run_key
+        listed = list(files(source))
+        write("a.parquet", 30.0)  # between the list and the look
+        monkeypatch.setattr("featurestore_dagster.assets.asset_sources.files", lambda _: iter(listed))
+        assert not warehouse.land().success
+        assert warehouse.landed() == [1.0]
+        monkeypatch.undo()
+        assert warehouse.land().success
+        assert warehouse.landed() == [1.0, 30.0]
 
 
 def test_the_asset_is_upstream_of_the_features(warehouse: Warehouse) -> None:
