@@ -15,6 +15,7 @@ from featurestore.errors import NoSpaceError
 TEMPORARY = ".tmp"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _SETTLED_NS = 2_000_000_000
+_KNOWN_DIRECTORIES = 10_000
 
 
 class DiskStorage:
@@ -22,6 +23,7 @@ class DiskStorage:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._durable: set[Path] = set()  # directories, with all above them
 
     @property
     def address(self) -> str:
@@ -63,7 +65,7 @@ class DiskStorage:
         final = self.root / path
         temporary = final.with_name(f".{final.name.partition('.')[0]}.{uuid.uuid4().hex}{TEMPORARY}")
         try:
-            make_directories(final.parent, self.root)
+            self._make(final.parent)
             with temporary.open("w+b") as file:
                 yield file
         except OSError as error:
@@ -72,6 +74,13 @@ class DiskStorage:
             raise
         finally:
             temporary.unlink(missing_ok=True)
+
+    def _make(self, directory: Path) -> None:
+        if directory not in self._durable or not directory.exists():
+            make_directories(directory, self.root.parent)
+            if len(self._durable) >= _KNOWN_DIRECTORIES:
+                self._durable.clear()
+            self._durable.add(directory)
 
     def create(self, file: BinaryIO, path: str) -> bool:
         """Unlike rename, link never replaces what is there."""
@@ -120,8 +129,10 @@ def fsync_directory(path: Path) -> None:
 
 
 def make_directories(path: Path, root: Path) -> None:
-    """Create `path` below `root`, each new level durable in its parent."""
-    missing = [p for p in (path, *path.parents) if (p == root or root in p.parents) and not p.exists()]
-    for level in reversed(missing):
-        level.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fsync_directory(level.parent)
+    """Create `path` below `root`, each level durable in its parent: also one that is there, for who made it may have
+    been killed before it was. A `root` that is there is believed.
+    """
+    for level in reversed([p for p in (path, *path.parents) if p == root or root in p.parents]):
+        if level != root or not level.exists():
+            level.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fsync_directory(level.parent)

@@ -1,4 +1,4 @@
-"""A disk that is really full: landing stops, says so, and goes on; P1 holds."""
+"""A disk that is really full: landing stops, says so, and goes on; P1, P2 and P8 hold."""
 
 import subprocess
 from collections.abc import Generator
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from featurestore.settings import Settings
-from tests.ingest.kafka.conftest import Topic, assert_chained, daemon, numbers, project, rows_in
+from tests.ingest.kafka.conftest import Topic, assert_kept, daemon, numbers, project, rows_in
 from tests.ingest.kafka.conftest import settings as settings
 from tests.ingest.kafka.conftest import topic as topic
 
@@ -45,4 +45,4 @@ def test_a_full_disk_pauses_and_goes_on(topic: Topic, settings: Settings, small_
         service.until(lambda: rows_in(settings) == 2_000)
         service.until_ready()
         assert sorted(numbers(settings)) == list(range(2_000))
-        assert_chained(settings)
+        assert_kept(settings)

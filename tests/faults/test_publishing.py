@@ -15,6 +15,7 @@ from featurestore.landing import publish
 from featurestore.landing.disk import TEMPORARY, DiskStorage
 from featurestore.landing.zone import LandingZone
 from tests.faults.publisher import CHAIN, DEAD_EVERY, END, NOW, FencedError, land
+from tests.ingest.power import Durable
 
 GOOD = [n for n in range(END) if n % DEAD_EVERY]
 BAD = [n for n in range(END) if n % DEAD_EVERY == 0]
@@ -46,6 +47,18 @@ def test_killed_at_any_step_nothing_is_lost_or_landed_twice(tmp_path: Path) -> N
         assert not list(root.rglob(f"*{TEMPORARY}"))
         assert last.start == END
     assert ends == {0, 10, END}
+
+
+def test_directories_of_a_writer_that_was_killed_before_it_synced_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data" / "landing" / CHAIN).mkdir(parents=True)
+    durable = Durable(monkeypatch)
+    land(LandingZone(tmp_path / "data" / "landing"), 0, END, None)
+
+    left = LandingZone(durable.restore(tmp_path / "data", tmp_path / "left") / "landing")
+
+    assert found(left) == (GOOD, BAD)
 
 
 @pytest.mark.parametrize("weak", [False, True])

@@ -1,6 +1,7 @@
 """Kafka daemons as processes that compete and are killed, and an audit of what they have landed.
 
-`python -m tests.ingest.zombies VARIANT` runs a daemon whose landing is weakened in one way: the negative controls.
+`python -m tests.ingest.zombies VARIANT` runs a daemon that is watched at each of its acknowledgements (P2). VARIANT
+weakens its landing in one way, as negative controls do; without one it is as it is.
 """
 
 import os
@@ -29,8 +30,9 @@ from featurestore.landing.storage import open_storage
 from featurestore.landing.zone import LandingZone
 from featurestore.process.logs import configure
 from featurestore.settings import Settings
-from ingest.kafka.daemon import main
+from ingest.kafka.daemon import KafkaDaemon, main
 from tests.ingest.kafka.conftest import project
+from tests.ingest.power import IN_TIME, TOO_EARLY, Durable, Witness
 from tests.services import ENV
 
 TOPIC = "ZOMBIES_TOPIC"  # the variable that names the topic
@@ -48,7 +50,7 @@ class Zombies:
         self, settings: Settings, topic: str, *, count: int, seed: int, variant: str = "", group: str = ""
     ) -> None:
         self._group = group
-        self._command = [sys.executable, "-m", *(["tests.ingest.zombies", variant] if variant else ["ingest", "kafka"])]
+        self._command = [sys.executable, "-m", "tests.ingest.zombies", variant]
         self._env = ENV | {
             TOPIC: topic,
             "FEATURESTORE_PROJECT": "tests.ingest.zombies:PROJECT",
@@ -107,7 +109,11 @@ class Zombies:
 
     @property
     def fenced(self) -> int:
-        return sum(log.read_text().count("another writer has landed") for log in self._logs.iterdir())
+        return self.told("another writer has landed")
+
+    def told(self, what: str) -> int:
+        """How often they have said so."""
+        return sum(log.read_text().count(what) for log in self._logs.iterdir())
 
 
 @contextmanager
@@ -119,6 +125,7 @@ def zombies(
         yield running
     finally:
         running.stop()
+    assert running.told(TOO_EARLY) == 0 < running.told(IN_TIME)
 
 
 def patiently(holds: Callable[[], bool], within_s: float = 90.0) -> None:
@@ -188,8 +195,21 @@ def rename(self: DiskStorage, file: BinaryIO, path: str) -> bool:
     return True
 
 
+def watched(settings: Settings) -> None:
+    """Every daemon of this process is."""
+    durable, start = Durable(pytest.MonkeyPatch()), KafkaDaemon.start
+
+    def start_watched(self: KafkaDaemon) -> None:
+        start(self)
+        Witness(self, durable, settings.landing_dir)
+
+    KafkaDaemon.start = start_watched
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "rename":
         DiskStorage.create = rename
     configure("INFO")
-    sys.exit(main(Settings.from_env(ENV)))
+    settings = Settings.from_env(ENV)
+    watched(settings)
+    sys.exit(main(settings))

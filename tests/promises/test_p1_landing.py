@@ -12,7 +12,7 @@ import pytest
 
 from featurestore.landing.zone import LandingZone
 from featurestore.settings import Settings
-from tests.ingest.kafka.conftest import Topic, assert_chained
+from tests.ingest.kafka.conftest import Topic, assert_kept
 from tests.ingest.kafka.conftest import settings as settings
 from tests.ingest.kafka.conftest import topic as topic
 from tests.ingest.sending import Sent, sending
@@ -49,7 +49,7 @@ def test_every_record_is_landed_once_however_daemons_compete_and_die(topic: Topi
     assert found.rows == sent.good
     assert found.dead == sent.bad
     assert found.absent == 0
-    assert_chained(settings)
+    assert_kept(settings)
     assert {letter.reason for _, letter in LandingZone(settings.landing_dir).dead_letters()} != {""}
 
 

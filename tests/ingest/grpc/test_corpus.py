@@ -1,15 +1,20 @@
-"""Every bad file of the corpus to one service: each is told its reason, none stops it, nothing is lost."""
+"""Every bad file and record of the corpus to one service: each gets its reason, none stops it, nothing is lost."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import featurestore as fs
 from featurestore.errors import TerminalError
 from featurestore.landing.zone import LandingZone
 from featurestore.settings import Settings
-from ingest.client import upload
+from ingest.client import send_events, upload
 from tests.corpus.bad_files import BAD_LINES, BAD_VALUES, HEADER, LINE, REFUSED, ndjson, parquet
+from tests.corpus.bad_records import BAD, GOOD, SCHEMA
+from tests.ingest.grpc.conftest import USER, serving
+
+AT_ONCE = 20  # records of a message, which has up to 4 MiB
 
 
 def refused_files(directory: Path) -> Iterator[tuple[Path, str]]:
@@ -52,3 +57,21 @@ def test_every_bad_file_gets_its_reason(address: str, settings: Settings, zone: 
     assert len(list(zone.dead_letters("profiles"))) == len(landed)
     assert list((settings.data_dir / "uploads").iterdir()) == []
     assert not list(settings.landing_dir.rglob("*.tmp"))
+
+
+def test_every_bad_record_gets_its_reason(settings: Settings, zone: LandingZone) -> None:
+    source = fs.UploadSource("things", timestamp="at", schema=SCHEMA)
+    project = fs.Project((fs.FeatureView("view", USER, source, [fs.Feature("amount", float)]),))
+    with serving(settings, project) as address:
+        for start in range(0, len(BAD), AT_ONCE):
+            bad = list(BAD.values())[start : start + AT_ONCE]
+            records = [one for record, _ in bad for one in (record, GOOD)]
+            report = send_events(records, "things", address=address)
+
+            assert (report.rows, report.dead_rows) == (len(bad), len(bad))
+            assert [row for row, _ in report.rejected] == list(range(0, len(records), 2))
+            assert all(expected in told for (_, told), (_, expected) in zip(report.rejected, bad, strict=True))
+
+    assert sorted(letter.raw for _, letter in zone.dead_letters("things")) == sorted(
+        record for record, _ in BAD.values()
+    )

@@ -23,6 +23,7 @@ from featurestore.process.health import Health
 from featurestore.settings import IngestSettings, KafkaSettings, Settings
 from ingest.kafka.backlog import Standing
 from ingest.kafka.daemon import KafkaDaemon
+from tests.ingest.power import But, Durable, Witness
 from tests.services import Kafka
 
 USER = fs.Entity("user", key="user_id")
@@ -103,6 +104,7 @@ class Stepped:
         self.health, self.registry = Health(), CollectorRegistry()
         self.service = KafkaDaemon(settings, project, health=self.health, registry=self.registry, standing=standing)
         self.errors: list[str] = []
+        self.witness: Witness | None = None  # of what it acknowledges
 
     def step(self) -> None:
         try:
@@ -126,13 +128,20 @@ class Stepped:
 
 
 @contextmanager
-def daemon(settings: Settings, project: fs.Project, standing: Callable[[], Standing] = Standing) -> Generator[Stepped]:
+def daemon(
+    settings: Settings, project: fs.Project, standing: Callable[[], Standing] = Standing, *, but: But = ""
+) -> Generator[Stepped]:
+    """A daemon, watched at each of its acknowledgements (P2); `but`, see `Durable`, makes it break its promise."""
     stepped = Stepped(settings, project, standing)
-    stepped.service.start()
-    try:
-        yield stepped
-    finally:
-        stepped.service.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        durable = Durable(patch, but)
+        stepped.service.start()
+        if not settings.azure.landing_container:
+            stepped.witness = Witness(stepped.service, durable, settings.landing_dir)
+        try:
+            yield stepped
+        finally:
+            stepped.service.stop()
 
 
 @contextmanager
@@ -175,10 +184,12 @@ def numbers(settings: Settings, source: str = "source_0") -> list[int]:
     return [n for batch in batches for n in zone.read(batch)["n"].to_pylist()]
 
 
-def assert_chained(settings: Settings, source: str = "source_0") -> None:
-    """Each chain begins at 0, follows on without holes, and accounts for each of its offsets once."""
-    chains: dict[str, list[Batch]] = {}
-    for batch in landed(settings, source):
+def assert_kept(settings: Settings, source: str = "source_0") -> None:
+    """P1: each chain begins at 0, follows on without holes, and accounts for each of its offsets once, with reasons;
+    its times grow. P8: in a chain, a user's numbers do. P2 is watched by `daemon`, and by `zombies`.
+    """
+    zone, chains = zone_of(settings), dict[str, list[Batch]]()
+    for batch in zone.batches(source):
         chains.setdefault(batch.chain, []).append(batch)
     for batches in chains.values():
         batches.sort(key=lambda batch: batch.start)
@@ -186,3 +197,8 @@ def assert_chained(settings: Settings, source: str = "source_0") -> None:
         assert all(b.rows + b.dead_rows + b.absent_rows == b.end - b.start for b in batches)
         times = [batch.created_at for batch in batches]
         assert times == sorted(set(times))
+        by_user: dict[int, list[int]] = {}
+        for row in (row for batch in batches for row in zone.read(batch).to_pylist()):
+            by_user.setdefault(row["user_id"], []).append(row["n"])
+        assert all(numbers == sorted(numbers) for numbers in by_user.values())
+    assert all(letter.reason for _, letter in zone.dead_letters(source))

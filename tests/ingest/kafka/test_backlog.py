@@ -130,3 +130,5 @@ def test_it_watches_in_a_thread_of_its_own(
 
     with Watched(zone, PROJECT, lambda: database).watching():
         assert seen.wait(30)
+        [thread] = [one for one in threading.enumerate() if one.name == "backlog"]
+    thread.join(30)  # before its database is closed

@@ -12,7 +12,7 @@ from featurestore.errors import SettingsError
 from featurestore.settings import Settings
 from tests.ingest.kafka.conftest import (
     Topic,
-    assert_chained,
+    assert_kept,
     daemon,
     in_background,
     landed,
@@ -57,7 +57,7 @@ def test_records_land_in_order_with_their_dead_letters(topic: Topic, lying: Sett
         ]
         assert [one.reason for one in letters[1:]] == ["no value", "the Kafka key is not the text of user_id"]
         assert (service.counted("landed"), service.counted("dead_letter")) == (2, 3)
-    assert_chained(settings)
+    assert_kept(settings)
 
 
 def test_bad_records_alone_move_the_tail(topic: Topic, settings: Settings) -> None:
@@ -82,8 +82,8 @@ def test_several_topics_and_partitions_land_side_by_side(topic: Topic, settings:
         service.until_ready()
     assert sorted(numbers(settings)) == list(range(2_000))
     assert sorted(numbers(settings, "source_1")) == list(range(1_000))
-    assert_chained(settings)
-    assert_chained(settings, "source_1")
+    assert_kept(settings)
+    assert_kept(settings, "source_1")
 
 
 def test_settings_that_the_client_does_not_know_are_refused(settings: Settings) -> None:
@@ -119,7 +119,7 @@ def test_a_restart_goes_on_where_it_was(topic: Topic, lying: Settings) -> None:
         with daemon(settings, project(topic.name)) as service:
             service.until(lambda wanted=start + 100: rows_in(settings) == wanted)
     assert numbers(settings) == list(range(300))
-    assert_chained(settings)
+    assert_kept(settings)
 
 
 def test_what_was_taken_is_landed_when_the_daemon_drains(topic: Topic, settings: Settings) -> None:
@@ -173,7 +173,7 @@ def test_daemons_of_one_group_share_and_take_over(topic: Topic, settings: Settin
         topic.send_numbers(500, 1_000)
         first.until(lambda: rows_in(settings) == 1_500)
     assert sorted(numbers(settings)) == list(range(1_500))
-    assert_chained(settings)
+    assert_kept(settings)
 
 
 def test_the_newer_group_protocol_works_too(topic: Topic, settings: Settings) -> None:
@@ -188,7 +188,7 @@ def test_the_newer_group_protocol_works_too(topic: Topic, settings: Settings) ->
             topic.send_numbers(100, 100)
             first.until(lambda: rows_in(settings) == 200)
     assert sorted(numbers(settings)) == list(range(200))
-    assert_chained(settings)
+    assert_kept(settings)
 
 
 def test_a_source_may_start_at_the_end_of_an_existing_topic(topic: Topic, settings: Settings) -> None:
@@ -201,7 +201,7 @@ def test_a_source_may_start_at_the_end_of_an_existing_topic(topic: Topic, settin
     with daemon(latest, project(topic.name)) as service:
         service.until(lambda: rows_in(settings) == 5)
     assert numbers(settings) == [10, 11, 12, 13, 14]
-    assert_chained(settings)
+    assert_kept(settings)
 
 
 def test_what_compaction_removed_is_absent(topic: Topic, settings: Settings) -> None:
@@ -221,7 +221,7 @@ def test_what_compaction_removed_is_absent(topic: Topic, settings: Settings) -> 
     assert rows_in(settings) + dead == left
     assert sum(batch.absent_rows for batch in landed(settings)) == 303 - left
     assert set(numbers(settings)) >= set(range(294, 300))  # the newest of each user
-    assert_chained(settings)
+    assert_kept(settings)
 
 
 @contextmanager
@@ -272,4 +272,4 @@ def test_aborted_transactions_are_absent(topic: Topic, settings: Settings) -> No
 
     assert set(numbers(settings)) == {0, 2}
     assert sum(batch.absent_rows for batch in landed(settings)) >= 11  # ten aborted, and markers in between
-    assert_chained(settings)
+    assert_kept(settings)

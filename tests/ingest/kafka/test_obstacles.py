@@ -14,7 +14,7 @@ from featurestore.settings import Settings
 from ingest.kafka.backlog import Standing
 from tests.ingest.kafka.conftest import (
     Topic,
-    assert_chained,
+    assert_kept,
     daemon,
     landed,
     numbers,
@@ -78,7 +78,7 @@ def test_who_comes_second_is_fenced_and_goes_on_behind_the_winner(topic: Topic, 
 
         assert service.registry.get_sample_value("fs_ingest_fenced_total", {"source": "source_0"}) == 1
     assert numbers(settings) == [4, 5, 6, 7, 8, 9]
-    assert_chained(settings)
+    assert_kept(settings)
 
 
 @pytest.mark.parametrize("count", [3, 10, 25])
@@ -96,7 +96,7 @@ def test_a_topic_that_is_created_again_is_another_generation(topic: Topic, setti
         service.until_ready()
     assert len({batch.chain for batch in landed(settings)}) == 2
     assert sorted(numbers(settings)) == [*range(10), *range(100, 100 + count)]
-    assert_chained(settings)
+    assert_kept(settings)
 
 
 def test_what_is_read_of_a_recreated_topic_does_not_land_in_the_old_generation(
@@ -128,7 +128,7 @@ def test_what_retention_took_before_the_first_read_is_a_gap(topic: Topic, settin
 
     gap = landed(settings)[0]
     assert (gap.start, gap.end, gap.absent_rows) == (0, 12, 12)
-    assert_chained(settings)
+    assert_kept(settings)
 
 
 def test_what_retention_took_while_reading_is_a_gap(topic: Topic, settings: Settings) -> None:
@@ -146,7 +146,7 @@ def test_what_retention_took_while_reading_is_a_gap(topic: Topic, settings: Sett
     gaps = sum(batch.absent_rows for batch in landed(settings))
     assert gaps > 0
     assert rows_in(settings) + gaps == 110
-    assert_chained(settings)
+    assert_kept(settings)
 
 
 def test_what_was_taken_before_retention_overtook_is_landed(topic: Topic, settings: Settings) -> None:
@@ -164,7 +164,7 @@ def test_what_was_taken_before_retention_overtook_is_landed(topic: Topic, settin
         service.until(lambda: sum(buffer.records for _, buffer in assignment.reading()) == 20)
         service.service.drain()
     assert numbers(settings) == [*range(10), *range(90, 110)]
-    assert_chained(settings)
+    assert_kept(settings)
 
 
 def test_a_kafka_that_ends_before_the_tail_is_not_read(topic: Topic, settings: Settings) -> None:
@@ -210,7 +210,7 @@ def test_a_damaged_tail_holds_up_its_partition_alone_until_it_is_restored(topic:
         service.until(lambda: rows_in(settings) == 200)
         service.until_ready()
     assert sorted(numbers(settings)) == list(range(200))
-    assert_chained(settings)
+    assert_kept(settings)
 
 
 def test_a_client_that_hangs_when_it_is_closed_does_not_keep_the_daemon(
@@ -263,7 +263,7 @@ def test_a_full_disk_pauses_and_loses_nothing(
         service.until(lambda: rows_in(settings) == 200)
         service.until_ready()
     assert numbers(settings) == list(range(200))
-    assert_chained(settings)
+    assert_kept(settings)
 
 
 def test_too_much_that_waits_to_be_processed_pauses(topic: Topic, settings: Settings) -> None:
@@ -320,4 +320,4 @@ def test_a_clock_far_behind_the_last_batch_stops(
 
         monkeypatch.undo()
         service.until(lambda: rows_in(settings) == 20)
-    assert_chained(settings)
+    assert_kept(settings)
