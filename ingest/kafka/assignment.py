@@ -192,6 +192,7 @@ class Assignment:
                 return
         one.buffer = Buffer(start.offset, schema)
         self._consumer.incremental_assign([one.at(start.offset)])
+        self._consumer.resume([one.at()])  # the client remembers that one was paused, also after it was let go
         log.info("reading %s from %d", one, start.offset)
 
     def let_go(self, partition: Partition) -> None:

@@ -107,6 +107,11 @@ class Zombies:
             process.wait(10)
             pytest.fail(f"a daemon did not end: {self._log_of(process).read_text()[-6_000:]}")
 
+    def story(self) -> str:
+        """What those that are there have said last, and the exit codes of those that have ended by themselves."""
+        ends = ((one.pid, one.poll(), self._log_of(one).read_text()[-3_000:]) for one in self._alive)
+        return "\n".join(f"daemon {pid}, {'running' if code is None else code}:\n{said}" for pid, code, said in ends)
+
     @property
     def fenced(self) -> int:
         return self.told("another writer has landed")
@@ -123,6 +128,9 @@ def zombies(
     running = Zombies(settings, topic, count=count, seed=seed, variant=variant, group=group)
     try:
         yield running
+    except AssertionError as error:
+        error.add_note(running.story())
+        raise
     finally:
         running.stop()
     assert running.told(TOO_EARLY) == 0 < running.told(IN_TIME)

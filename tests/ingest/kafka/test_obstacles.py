@@ -266,6 +266,19 @@ def test_a_full_disk_pauses_and_loses_nothing(
     assert_kept(settings)
 
 
+def test_what_is_let_go_while_it_is_paused_is_read_again(topic: Topic, settings: Settings) -> None:
+    topic.create()
+    with daemon(settings, project(topic.name)) as service:
+        service.until_ready()
+        service.service._hold_back(trouble=True)
+        [one] = list(service.service.assignment)
+        service.service.assignment.let_go(one)  # fenced, taken by the group, created again
+
+        topic.send_numbers(10)
+        service.until(lambda: rows_in(settings) == 10)
+    assert_kept(settings)
+
+
 def test_too_much_that_waits_to_be_processed_pauses(topic: Topic, settings: Settings) -> None:
     topic.create()
     waiting = [101]
