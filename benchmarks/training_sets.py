@@ -2,9 +2,13 @@
 
     python -m benchmarks.training_sets --rows 10000000 --spine 250000 --spine 500000 --spine 1000000 --plain
     python -m benchmarks.training_sets --rows 25000000 --rows 50000000 --rows 100000000 --data /somewhere/large
+    python -m benchmarks.training_sets --rows 25000000 --spine 100000 --windows --data /somewhere/large
 
 Each size runs in a process of its own. A lake is made once in `--data`, of files as moves to the lake write them (half
 a million rows, sorted by entity), and is read again in later runs. `--plain` adds DuckDB's join of the same files.
+With `--windows`, features are sums over all the time that there is, so that every row matters.
+
+"Of linear" compares to the first size: twice the rows in twice the time (CPU) are 1.00.
 """
 
 import argparse
@@ -18,18 +22,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import featurestore as fs
-from benchmarks.pit_join import ASOF, FEATURES, PLAN, VIEW, make_spine
-from benchmarks.ratio import Way, alone
+from benchmarks.pit_join import ASOF, EVENTS, FEATURES, PLAN, USER, VIEW, make_spine
+from benchmarks.ratio import Result, Way, alone
 from featurestore.database.embedded import EmbeddedDatabase
 from featurestore.database.jobs import LakeFile
 from featurestore.offline.tables import schema_job, view_table
 from featurestore.training.build import build
+from featurestore.training.pit_plan import KnownAt, PitPlan, plan_reads
 
 FILE_ROWS = 500_000
 GROUP_ROWS = 65_536
 MEMORY_MB = 4_096  # goal
 DAY = "wide_v1/2026-01-01"  # of the lake: a log's files of a day
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
+
+SUMS = fs.FeatureView("wide", USER, EVENTS, [fs.Aggregation(name, "sum", name, windows=("60d",)) for name in FEATURES])
+SUMS_PLAN = plan_reads(fs.Project((SUMS,)), [SUMS["f0_60d"], SUMS["f1_60d"]], KnownAt())
 
 
 def make_lake(root: Path, rows: int, entities: int) -> None:
@@ -77,9 +85,9 @@ def open_lake(lake: Path, spine: Path) -> tuple[EmbeddedDatabase, pa.Table, list
     return database, pq.read_table(spine), [str(path) for path in paths]
 
 
-def run_build(opened: tuple[EmbeddedDatabase, pa.Table, list[str]]) -> pa.Table:
+def run_build(plan: PitPlan, opened: tuple[EmbeddedDatabase, pa.Table, list[str]]) -> pa.Table:
     database, spine, paths = opened
-    made = build(database, PLAN, spine, time="event_timestamp", time_zone="UTC", commit_seq=len(paths))
+    made = build(database, plan, spine, time="event_timestamp", time_zone="UTC", commit_seq=len(paths))
     return made.table
 
 
@@ -92,9 +100,10 @@ def run_plain(opened: tuple[EmbeddedDatabase, pa.Table, list[str]]) -> pa.Table:
         return connection.sql(ASOF).to_arrow_table()
 
 
-def measure(lake: Path, rows: int, spine: Path, *, plain: bool) -> None:
+def measure(lake: Path, rows: int, spine: Path, *, plain: bool, windows: bool) -> Result:
     prepare = functools.partial(open_lake, lake, spine)
-    mine = alone(Way(f"training set of {rows:,} rows", prepare, run_build))
+    run = functools.partial(run_build, SUMS_PLAN if windows else PLAN)
+    mine = alone(Way(f"training set of {rows:,} rows", prepare, run))
     note = f"{mine.peak_mb / MEMORY_MB:.2f} of {MEMORY_MB} MB"
     if plain:
         theirs = alone(Way("plain", prepare, run_plain))
@@ -103,6 +112,17 @@ def measure(lake: Path, rows: int, spine: Path, *, plain: bool) -> None:
             f"time {mine.seconds / theirs.seconds:.2f}, CPU {mine.cpu_seconds / theirs.cpu_seconds:.2f}"
         )
     print(f"  {mine.name:38} {mine.seconds:7.1f} s  {mine.cpu_seconds:7.1f} s CPU  {mine.peak_mb:6.0f} MB  {note}")
+    return mine
+
+
+def compare_growth(found: dict[tuple[int, int], Result]) -> None:
+    """Print what each size costs, of what the first one costs per row of its log and spine."""
+    (rows, spine), first = next(iter(found.items()))
+    for (more_rows, more_spine), result in list(found.items())[1:]:
+        for what, size, more in (("log", rows, more_rows), ("spine", spine, more_spine)):
+            if more != size and (more_rows == rows or more_spine == spine):
+                of_linear = result.cpu_seconds / first.cpu_seconds / (more / size)
+                print(f"  {more / size:.1f} times the {what}: {of_linear:.2f} of linear")
 
 
 def main() -> None:
@@ -112,7 +132,9 @@ def main() -> None:
     parser.add_argument("--entities", type=int, default=100_000)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--windows", action="store_true")
     args = parser.parse_args()
+    found: dict[tuple[int, int], Result] = {}
     with tempfile.TemporaryDirectory() as temporary:
         data = args.data or Path(temporary)
         for rows in args.rows or [10_000_000]:
@@ -124,7 +146,8 @@ def main() -> None:
                 print(
                     f"{rows:,} rows x {len(FEATURES)} features, {args.entities:,} entities, spine {size:,}", flush=True
                 )
-                measure(lake, rows, spine, plain=args.plain)
+                found[rows, size] = measure(lake, rows, spine, plain=args.plain, windows=args.windows)
+    compare_growth(found)
 
 
 if __name__ == "__main__":

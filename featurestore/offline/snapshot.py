@@ -2,8 +2,8 @@
 
 The moment is a commit_seq. The log only grows, and what is committed later has a larger one, so rows up to it are the
 same whenever and however often they are read. Rows that DuckDB holds come in pages, each well within what the database
-service answers; those in the lake are read from its files, in this process, where it can reach them. Of a log that is
-larger than memory, only the rows that can matter are kept as it is read.
+service answers; those in the lake are read from its files, in this process, where it can reach them. What becomes of
+them as they come in is for `held` to say.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,11 +19,11 @@ from featurestore.database.tables import read_files, visible
 from featurestore.definitions.names import check_name
 from featurestore.entity_id import hash64
 from featurestore.errors import CorruptFileError, TransientError
+from featurestore.offline.held import Held
 from featurestore.offline.tables import hot_relation, log_relation
 from featurestore.order import HEAD
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
-Thin = Callable[[pa.Table], pa.Table]  # of any of the rows, those that can matter, whatever the others are
 
 FEW_ENTITIES = 1_000  # up to so many, the database looks for their rows alone
 
@@ -31,7 +31,6 @@ _PAGE_BYTES = 64 * 2**20  # a quarter of what the service answers by default, be
 _VALUE_BYTES, _HEAD_BYTES = 32, 96
 
 _FILES_ROWS = 2_000_000  # of the lake, read at a time
-_THIN_BYTES = 512 * 2**20  # so much is held before it is thinned
 
 _TRIES = 5  # a move to the lake that ends between two looks makes us look again
 
@@ -58,7 +57,7 @@ class LogSlice:
     until: datetime | None = None  # event_timestamp, inclusive
     created_until: datetime | None = None
     entity_ids: Sequence[str] | None = None
-    thin: Thin | None = None
+    hold: Callable[[], Held] = Held
 
     @property
     def names(self) -> str:
@@ -78,8 +77,12 @@ class Snapshot:
     """Rows by target (order.HEAD and the columns, in no order), as of `commit_seq`."""
 
     commit_seq: int
-    logs: Mapping[str, pa.Table]
-    rows_read: Mapping[str, int]  # those that were thinned out are counted
+    held: Mapping[str, Held]
+
+    @property
+    def logs(self) -> Mapping[str, pa.Table]:
+        """All of them, in memory."""
+        return {target: held.table() for target, held in self.held.items()}
 
 
 def fetch(
@@ -92,12 +95,7 @@ def fetch(
         TransientError: the database does not answer in time.
     """
     pin = newest_commit_seq(database) if commit_seq is None else commit_seq
-    held = {one.target: _fetch(database, one, pin, progress) for one in slices}
-    return Snapshot(
-        pin,
-        {target: one.table() for target, one in held.items()},
-        {target: one.rows_read for target, one in held.items()},
-    )
+    return Snapshot(pin, {one.target: _fetch(database, one, pin, progress) for one in slices})
 
 
 def newest_commit_seq(database: Database) -> int:
@@ -111,34 +109,11 @@ def page_rows(columns: int) -> int:
     return max(1, _PAGE_BYTES // (_HEAD_BYTES + _VALUE_BYTES * columns))
 
 
-class _Held:
-    """Rows as they come in, thinned whenever they have become many."""
-
-    def __init__(self, thin: Thin | None) -> None:
-        self.rows_read = 0
-        self._thin = thin
-        self._tables: list[pa.Table] = []
-        self._bytes, self._limit = 0, _THIN_BYTES
-
-    def add(self, tables: Iterator[pa.Table]) -> None:
-        for table in tables:
-            self.rows_read += table.num_rows
-            self._tables.append(table)
-            self._bytes += table.nbytes
-            if self._thin and self._bytes > self._limit:
-                kept = self._thin(self.table())
-                self._tables, self._bytes = [kept], kept.nbytes
-                self._limit = max(_THIN_BYTES, 2 * self._bytes)  # so that what is kept is not looked at again and again
-
-    def table(self) -> pa.Table:
-        return pa.concat_tables(self._tables)
-
-
-def _fetch(database: Database, wanted: LogSlice, commit_seq: int, progress: Progress) -> _Held:
+def _fetch(database: Database, wanted: LogSlice, commit_seq: int, progress: Progress) -> Held:
     """Hot and cold. Rows move in one direction only, and with each move the list of files changes: if it is the same
     before and after, no row was missed or read twice."""
     for _ in range(_TRIES):
-        held = _Held(wanted.thin)
+        held = wanted.hold()
         files = _lake_files(database, wanted)
         if not all(file.is_here for file in files):  # another machine: the service reads them for us
             held.add(_read_pages(database, wanted, log_relation(wanted.target), commit_seq, progress))

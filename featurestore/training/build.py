@@ -56,7 +56,7 @@ def build(
     join = Join(plan, spine)
     slices = [_slice(plan, view, spine, join) for view in plan.views]
     snapshot = fetch(database, slices, commit_seq, progress=progress)
-    found = join.columns(snapshot.logs, progress)
+    found = join.columns(snapshot.held, progress)
     columns = {name: found[target, name] for target, name in plan.features}
     table = spine.table
     for name, column in columns.items():
@@ -186,11 +186,12 @@ def _slice(plan: PitPlan, view: ViewRead, spine: Spine, join: Join) -> LogSlice:
         until=from_micros(last),
         created_until=from_micros(plan.known_at.time_us) if plan.known_at.kind == "time" else None,
         entity_ids=[str(one) for one in ids.to_pylist()] if len(ids) <= FEW_ENTITIES else None,
-        thin=partial(join.thin, view),
+        hold=partial(join.held, view),
     )
 
 
 def _inputs(plan: PitPlan, snapshot: Snapshot) -> Mapping[str, ViewInput]:
     return {
-        view.target: ViewInput(code_digest=view.digest, rows=snapshot.rows_read[view.target]) for view in plan.views
+        view.target: ViewInput(code_digest=view.digest, rows=snapshot.held[view.target].rows_read)
+        for view in plan.views
     }

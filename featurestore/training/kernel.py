@@ -6,15 +6,18 @@ then if the plan says so.
 """
 
 from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from featurestore.definitions.dtypes import arrow_type
+from featurestore.offline.held import PARTS, Held, Part
 from featurestore.offline.snapshot import Progress
 from featurestore.training.pit_plan import Column, PitPlan, RowRead, ViewRead
-from featurestore.training.spine import Int64s, Spine, places
-from featurestore.training.timeline import Bounds, Moments, Timeline, int64s
+from featurestore.training.spine import Entities, Int64s, Spine, places
+from featurestore.training.timeline import Bounds, Moments, Timeline, codes_of, int64s
 from featurestore.training.window_features import fold_windows
 from featurestore.transform.derive import TYPES, derive
 
@@ -34,7 +37,8 @@ class Join:
         Of any rows the join makes the same as of what is left of them. For the newest rows that is at most a row per
         row of the spine, for windows what some row's window covers.
         """
-        moments, timeline = self._moments[view.key], self._timeline(view, log)
+        moments = self._moments[view.key]
+        timeline = self._timeline(view, log, moments)
         matters = np.zeros(log.num_rows, bool)
         if view.rows:
             newest = timeline.newest(moments)
@@ -43,7 +47,12 @@ class Join:
             matters[timeline.between(_starts(view, moments), moments)] = True
         return log.filter(pa.array(matters))
 
-    def columns(self, logs: Mapping[str, pa.Table], progress: Progress) -> Columns:
+    def held(self, view: ViewRead) -> Held:
+        """Takes a view's rows in, however many they are."""
+        entities = self._spine.entities[view.key]
+        return Held(partial(self.thin, view), lambda log: _parts(entities, codes_of(log, entities)))
+
+    def columns(self, logs: Mapping[str, Held], progress: Progress) -> Columns:
         """What `join` says."""
         plan, spine, found = self._plan, self._spine, Columns()
         steps = len(plan.views) + len(plan.derivations)
@@ -59,18 +68,30 @@ class Join:
         progress("join", steps, steps)
         return found
 
-    def _read_view(self, view: ViewRead, log: pa.Table) -> Columns:
-        moments, timeline = self._moments[view.key], self._timeline(view, log)
-        found: Columns = {}
-        if view.rows:
-            newest = moments.to_spine(timeline.newest(moments))
-            found |= {(view.target, one.name): _newest_values(one, self._spine, log, newest) for one in view.rows}
-        for name, values in fold_windows(view, timeline, log, moments).items():
-            found[view.target, name] = values
-        return found
+    def _read_view(self, view: ViewRead, log: Held) -> Columns:
+        moments = self._moments[view.key]
+        made = [self._read_part(view, part.rows, self._moments_of(view, part)) for part in log.parts()]
+        found = made[0] if len(made) == 1 else pa.concat_tables(made).take(places(np.argsort(moments.rows)))
+        return {(view.target, name): found.column(name) for name in found.column_names}
 
-    def _timeline(self, view: ViewRead, log: pa.Table) -> Timeline:
-        entities, moments = self._spine.entities[view.key], self._moments[view.key]
+    def _moments_of(self, view: ViewRead, part: Part) -> Moments:
+        """Those of its entities; in their own order, or in the spine's if they are all."""
+        moments = self._moments[view.key]
+        if part.is_whole:
+            return moments
+        of = _parts(self._spine.entities[view.key], moments.codes)
+        return moments.between(*np.searchsorted(of, [part.first, part.end]))
+
+    def _read_part(self, view: ViewRead, log: pa.Table, moments: Moments) -> pa.Table:
+        timeline = self._timeline(view, log, moments)
+        found: dict[str, Any] = {}
+        if view.rows:
+            newest, times_us = moments.to_spine(timeline.newest(moments)), moments.to_spine(moments.times_us)
+            found |= {one.name: _newest_values(one, times_us, log, newest) for one in view.rows}
+        return pa.table(found | dict(fold_windows(view, timeline, log, moments)))
+
+    def _timeline(self, view: ViewRead, log: pa.Table, moments: Moments) -> Timeline:
+        entities = self._spine.entities[view.key]
         starts_us = None if view.rows else _starts(view, moments)
         known_at = self._plan.known_at
         bounds = Bounds.of(moments, starts_us, len(entities.ids), known_until_us=known_at.time_us)
@@ -85,7 +106,7 @@ def join(plan: PitPlan, spine: Spine, logs: Mapping[str, pa.Table], progress: Pr
     Raises:
         TerminalError: a sum does not fit into 64 bits, or a derived feature's SQL fails on these values.
     """
-    return Join(plan, spine).columns(logs, progress)
+    return Join(plan, spine).columns({target: Held.of(log) for target, log in logs.items()}, progress)
 
 
 def _starts(view: ViewRead, moments: Moments) -> Int64s:
@@ -93,11 +114,16 @@ def _starts(view: ViewRead, moments: Moments) -> Int64s:
     return np.minimum.reduce([window.start(moments.times_us) for window in view.distinct_windows])
 
 
-def _newest_values(read: RowRead, spine: Spine, log: pa.Table, newest: Int64s) -> pa.ChunkedArray:
-    """The column's values in the newest rows; NULL where there is none, or where it is too old."""
+def _newest_values(read: RowRead, times_us: Int64s, log: pa.Table, newest: Int64s) -> pa.ChunkedArray:
+    """The column's values in the newest rows at some times; NULL where there is none, or where it is too old."""
     absent = newest < 0
     if read.max_age_us is not None:
-        happened = int64s(log, "event_timestamp")[newest] if log.num_rows else spine.times_us
-        absent = absent | (spine.times_us - happened > read.max_age_us)
+        happened = int64s(log, "event_timestamp")[newest] if log.num_rows else times_us
+        absent = absent | (times_us - happened > read.max_age_us)
     column = log.column(read.name).cast(arrow_type(TYPES[read.dtype]))
     return column.take(places(newest, absent))
+
+
+def _parts(entities: Entities, codes: Int64s) -> Int64s:
+    """The part that each entity's rows are in when they are too many for memory; it rises with the entity's code."""
+    return codes * PARTS // max(1, len(entities.ids))

@@ -57,6 +57,10 @@ class Moments:
         """The same entities at other times."""
         return Moments(self.codes, times_us, self.rows)
 
+    def between(self, first: int, end: int) -> "Moments":
+        """Some neighbours, as the moments of a spine that has them in this order."""
+        return Moments(self.codes[first:end], self.times_us[first:end], np.arange(end - first))
+
     def to_spine(self, values: Int64s) -> Int64s:
         """A value per moment in the order of the spine."""
         placed = np.empty_like(values)
@@ -99,7 +103,7 @@ class Timeline:
 
     def __init__(self, log: pa.Table, entities: Entities, bounds: Bounds, *, delay_us: int | None) -> None:
         """Only rows within `bounds` take part; `delay_us` is the delay of known_at="row", None without it."""
-        codes, times = _codes(log, entities), int64s(log, "event_timestamp")
+        codes, times = codes_of(log, entities), int64s(log, "event_timestamp")
         rows = np.flatnonzero(bounds.hold(codes, times, log))
         codes, times = codes[rows], times[rows]
         spare_bits = _KEY_BITS - len(entities.ids).bit_length()
@@ -174,7 +178,7 @@ def int64s(table: pa.Table, name: str) -> Int64s:
     return table.column(name).cast(pa.int64()).to_numpy()
 
 
-def _codes(log: pa.Table, entities: Entities) -> Int64s:
+def codes_of(log: pa.Table, entities: Entities) -> Int64s:
     """The number of each row's entity in the spine; -1 for others."""
     found = pc.index_in(log.column("entity_id"), value_set=entities.ids)
     return pc.fill_null(found, -1).cast(pa.int64()).to_numpy()

@@ -11,11 +11,12 @@ import pytest
 
 import featurestore as fs
 from featurestore.errors import SpineError, TerminalError
-from featurestore.offline import snapshot
+from featurestore.offline import held, snapshot
 from featurestore.testing.memory import MemoryStore
 from featurestore.training.kernel import Join
 from featurestore.training.pit_plan import ViewRead
 from featurestore.training.receipt import Receipt
+from featurestore.training.timeline import Moments
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 US, SECOND, MINUTE, HOUR = (timedelta(microseconds=n) for n in (1, 10**6, 60 * 10**6, 3600 * 10**6))
@@ -251,28 +252,62 @@ def test_progress_is_told(store: MemoryStore) -> None:
     assert told[1] == ("read by_user@v1", 1, 1)
 
 
-def test_a_log_larger_than_memory_is_thinned_as_it_is_read(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("memory_bytes", [10**9, 2_000, 1])
+def test_of_a_log_larger_than_memory_only_what_matters_is_kept_on_disk_where_it_is_still_too_much(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch, memory_bytes: int
+) -> None:
     for batch in range(40):
         store.send(SALES, *(sale(NOON + (batch * 7 % 40) * SECOND, 0.1 * n, user_id=n % 3) for n in range(20)))
     rows = spine(NOON + 10 * SECOND, NOON + 45 * SECOND, NOON, user_id=[1, 2, 2])
     whole = store.training_set(rows, [BY_USER])
-    held: list[int] = []
-    thin = Join.thin
+    in_memory: list[int] = []
+    thin, read_part = Join.thin, Join._read_part
 
-    def watched(join: Join, view: ViewRead, log: pa.Table) -> pa.Table:
-        held.append(log.num_rows)
+    def thinned(join: Join, view: ViewRead, log: pa.Table) -> pa.Table:
+        in_memory.append(log.num_rows)
         return thin(join, view, log)
 
-    monkeypatch.setattr(Join, "thin", watched)
-    monkeypatch.setattr(snapshot, "_THIN_BYTES", 1)
+    def read(join: Join, view: ViewRead, log: pa.Table, moments: Moments) -> Any:
+        in_memory.append(log.num_rows)
+        return read_part(join, view, log, moments)
+
+    monkeypatch.setattr(Join, "thin", thinned)
+    monkeypatch.setattr(Join, "_read_part", read)
+    monkeypatch.setattr(held, "_THIN_BYTES", 1)
+    monkeypatch.setattr(held, "_MEMORY_BYTES", memory_bytes)
     monkeypatch.setattr(snapshot, "_PAGE_BYTES", 4_000)
     for features in ([BY_USER], [LAST]):
-        held.clear()
+        in_memory.clear()
         again = store.training_set(rows, features)
         assert again.table.equals(whole.table.select(again.table.column_names))
         assert again.receipt.inputs["by_user@v1"].rows == whole.receipt.inputs["by_user@v1"].rows
-    assert len(held) > 5
-    assert max(held) < 100 < again.receipt.inputs["by_user@v1"].rows  # at most twice what is kept, and a page
+    assert len(in_memory) > 5
+    assert max(in_memory) < 100 < again.receipt.inputs["by_user@v1"].rows  # at most what is kept, and a page
+
+
+def test_windows_in_which_every_row_matters_are_read_back_from_disk_in_parts(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = 300
+    for batch in range(10):
+        store.send(SALES, *(sale(NOON + (batch * 7 % 10) * SECOND, 0.1 * n, user_id=n) for n in range(users)))
+    rows = spine(*[NOON + MINUTE] * users, NOON, user_id=[*range(users), users + 1])
+    whole = store.training_set(rows, [BY_USER])
+    parts: list[int] = []
+    read_part = Join._read_part
+
+    def read(join: Join, view: ViewRead, log: pa.Table, moments: Moments) -> Any:
+        parts.append(log.num_rows)
+        return read_part(join, view, log, moments)
+
+    monkeypatch.setattr(Join, "_read_part", read)
+    monkeypatch.setattr(held, "_THIN_BYTES", 1)
+    monkeypatch.setattr(held, "_MEMORY_BYTES", 20_000)
+    again = store.training_set(rows, [BY_USER])
+    assert again.receipt == whole.receipt
+    assert sum(parts) == 10 * users
+    assert len(parts) > 5
+    assert max(parts) < 2 * users
 
 
 # Receipts

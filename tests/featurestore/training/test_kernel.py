@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 import featurestore as fs
 from featurestore.definitions.dtypes import arrow_type
+from featurestore.offline import held
+from featurestore.offline.held import Held
 from featurestore.testing.reference import KnownAt as Known
 from featurestore.testing.reference import value_at
 from featurestore.training import timeline
@@ -146,24 +148,31 @@ def bits(value: Any) -> Any:
 
 
 @settings(max_examples=150, deadline=None)
-@given(cases(), KNOWN, st.sampled_from([63, 20]))
-@example(([], [(1, START)]), (None, 0 * US), 63)
-@example(([], []), ("row", 0 * US), 20)
+@given(cases(), KNOWN, st.sampled_from([63, 20]), st.sampled_from([1, 10**9]))
+@example(([], [(1, START)]), (None, 0 * US), 63, 1)
+@example(([], []), ("row", 0 * US), 20, 1)
 def test_the_kernel_equals_the_reference(
-    case: tuple[list[dict[str, Any]], list[tuple[int, datetime]]], known: tuple[Known, timedelta], key_bits: int
+    case: tuple[list[dict[str, Any]], list[tuple[int, datetime]]],
+    known: tuple[Known, timedelta],
+    key_bits: int,
+    memory_bytes: int,
 ) -> None:
     """With 20 bits for entity and time, distances in time do not fit, as with many entities over many years.
 
-    It is the same of the whole log and of what can matter of each of its parts.
+    It is the same of the whole log, and of one that comes in two pieces of which only what can matter is kept, in
+    memory or on disk.
     """
     (rows, spine), (known_at, delay) = case, known
     plan = plan_reads(PROJECT, [VIEW], KnownAt.of(known_at, delay))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(timeline, "_KEY_BITS", key_bits)
+        patched.setattr(held, "_THIN_BYTES", -1)
+        patched.setattr(held, "_MEMORY_BYTES", memory_bytes)
         join = Join(plan, read_spine(spine_table(spine), plan.keys))
-        parts = [join.thin(plan.views[0], log_table(part)) for part in (rows[::2], rows[1::2])]
+        kept = join.held(plan.views[0])
+        kept.add([log_table(rows[::2]), log_table(rows[1::2])])
         whole, thinned = (
-            join.columns({VIEW.target: log}, lambda *_: None) for log in (log_table(rows, 3), pa.concat_tables(parts))
+            join.columns({VIEW.target: log}, lambda *_: None) for log in (Held.of(log_table(rows, 3)), kept)
         )
     for target, name in plan.features:
         wanted = [value_at(VIEW, name, rows, str(user), time, known_at=known_at, delay=delay) for user, time in spine]
