@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from featurestore.database.client import Database
 from featurestore.errors import SpineError, TerminalError
-from featurestore.landing.batch import from_micros
+from featurestore.landing.batch import from_micros, to_micros
 from featurestore.offline.snapshot import FEW_ENTITIES, LogSlice, Progress, Snapshot, fetch
 from featurestore.offline.versions import logged_versions
 from featurestore.training.diff import Difference, difference
@@ -102,9 +102,34 @@ def reproduce(database: Database, receipt: Receipt, stream: ArrowStream, *, prog
         raise TerminalError(
             f"the content differs from the receipt's (sha256 {made.receipt.sha256[:12]}… instead of "
             f"{receipt.sha256[:12]}…){', in ' + ', '.join(differing) if differing else ''}; "
-            f"{_erased_since(database, receipt) or 'rows that it was made of are no longer in the log as they were'}"
+            f"{_why_not(database, receipt)}"
         )
     return made
+
+
+def _why_not(database: Database, receipt: Receipt) -> str:
+    """Why a training set cannot be made as it was, as far as the database knows."""
+    return (
+        _erased_since(database, receipt)
+        or _rebuilt_since(database, receipt)
+        or "rows that it was made of are no longer in the log as they were"
+    )
+
+
+def _rebuilt_since(database: Database, receipt: Receipt) -> str:
+    """Rows that a rebuild applied once more are behind every moment that an older receipt can pin."""
+    [made] = database.query("SELECT created_at FROM store_info", into=_Made)
+    if to_micros(made.created_at) <= receipt.commit_seq:
+        return ""
+    return (
+        f"the database was made anew on {made.created_at:%Y-%m-%d %H:%M} UTC, after this set: its commit_seq finds "
+        "only the rows that were in the lake by then. Make a new set"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    created_at: datetime
 
 
 def _erased_since(database: Database, receipt: Receipt) -> str:

@@ -17,6 +17,7 @@ from featurestore.landing.zone import LandingZone
 from featurestore.offline.lake import Lake
 from featurestore.offline.tables import schema_job
 from featurestore.online.memory import MemoryOnlineStore
+from featurestore.recovery.rebuild import rebuild
 from featurestore.store import Store
 from featurestore.training.training_set import TrainingSet
 from featurestore_dagster.testing import land
@@ -131,3 +132,19 @@ def test_a_version_that_was_dropped_is_named(tmp_path: Path) -> None:
         database.ensure(DropJob(job_id="1", target=FIRST.target))
     with pytest.raises(fs.TerminalError, match=r"the log no longer has view@v1"):
         platform.made_again(one)
+
+
+def test_a_rebuild_keeps_what_is_in_the_lake_and_is_named_where_that_is_not_all(tmp_path: Path) -> None:
+    platform = Platform(tmp_path)
+    platform.arrive(0)
+    a_move_to_the_lake(platform)
+    of_the_lake = platform.made()
+    platform.arrive(1)
+    one = platform.made()
+    rebuild(fs.Project((FIRST,)), platform.file, platform.zone, platform.lake, progress=lambda *_: None)
+    assert platform.made_again(of_the_lake).table.equals(of_the_lake.table)
+    with pytest.raises(fs.TerminalError, match=r"the database was made anew on .*, after this set"):
+        platform.made_again(one)
+    anew = platform.made()
+    assert anew.table.equals(one.table)
+    assert platform.made_again(anew).table.equals(one.table)
