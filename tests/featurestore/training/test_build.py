@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import duckdb
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -230,14 +231,29 @@ def test_columns_that_do_not_go_together(store: MemoryStore, rows: pa.Table, mes
 # In and out
 
 
-def test_it_is_an_arrow_stream(store: MemoryStore) -> None:
-    store.send(SALES, sale(NOON, 5.0))
-    made = store.training_set(pl.DataFrame(spine(NOON)), [LAST])
-    assert pl.DataFrame(made)["last_amount"].to_list() == [5.0]
-    assert pa.table(made).equals(made.table)
-    with duckdb.connect() as connection:
-        connection.register("made", pa.table(made))
-        assert connection.sql("SELECT last_amount FROM made").fetchall() == [(5.0,)]
+def in_duckdb(stream: Any) -> duckdb.DuckDBPyRelation:
+    return duckdb.connect().from_arrow(stream)
+
+
+@pytest.mark.parametrize(
+    ("frame", "values"),
+    [
+        (pa.table, lambda made: made.column("last_amount").to_pylist()),
+        (pd.DataFrame.from_arrow, lambda made: made["last_amount"].tolist()),
+        (pl.DataFrame, lambda made: made["last_amount"].to_list()),
+        (in_duckdb, lambda made: [value for (value,) in made.select("last_amount").fetchall()]),
+    ],
+    ids=["pyarrow", "pandas", "polars", "duckdb"],
+)
+def test_any_arrow_stream_goes_in_and_comes_out(store: MemoryStore, frame: Any, values: Any) -> None:
+    store.send(SALES, sale(NOON, 5.0), sale(NOON, 7.0, user_id=2, shop="ü"))
+    rows = spine(NOON, NOON + SECOND, NOON, user_id=[2, 1, 2], shop=["ü", "a", "ü"], amount=[1.0, 2.0, 3.0])
+    made = store.training_set(frame(rows), [LAST, BY_PAIR, SHARE])
+    plain = store.training_set(rows, [LAST, BY_PAIR, SHARE])
+    assert values(frame(made)) == values(frame(pa.table(made))) == [7.0, 5.0, 7.0]
+    assert made.table.select(plain.receipt.features).equals(plain.table.select(plain.receipt.features))
+    assert store.reproduce(made.receipt, frame(rows)).table.equals(made.table)
+    assert store.reproduce(made.receipt, frame(made)).table.equals(made.table)  # its own columns are the spine
 
 
 def test_progress_is_told(store: MemoryStore) -> None:
