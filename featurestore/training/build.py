@@ -122,8 +122,8 @@ def _rebuilt_since(database: Database, receipt: Receipt) -> str:
     if to_micros(made.created_at) <= receipt.commit_seq:
         return ""
     return (
-        f"the database was made anew on {made.created_at:%Y-%m-%d %H:%M} UTC, after this set: its commit_seq finds "
-        "only the rows that were in the lake by then. Make a new set"
+        f"this database was made on {made.created_at:%Y-%m-%d %H:%M} UTC, after the set: it was rebuilt, or is another "
+        "one. Of older rows, the set's commit_seq finds only those that were in the lake by then; make a new set"
     )
 
 

@@ -377,9 +377,9 @@ def test_another_spine_is_refused(store: MemoryStore) -> None:
 
 
 def test_a_log_that_lost_rows_is_noticed(store: MemoryStore) -> None:
+    other = MemoryStore(PROJECT)
     store.send(SALES, sale(NOON, 5.0))
     made = store.training_set(spine(NOON), [LAST, SHOP_NAME])
-    other = MemoryStore(PROJECT)
     with pytest.raises(TerminalError, match=r"the content differs .* in last_amount, last_shop; rows .* no longer"):
         other.reproduce(made.receipt, spine(NOON))
 

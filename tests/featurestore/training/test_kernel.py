@@ -147,7 +147,7 @@ def bits(value: Any) -> Any:
     return value
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(cases(), KNOWN, st.sampled_from([63, 20]), st.sampled_from([1, 10**9]))
 @example(([], [(1, START)]), (None, 0 * US), 63, 1)
 @example(([], []), ("row", 0 * US), 20, 1)

@@ -143,7 +143,7 @@ def test_a_rebuild_keeps_what_is_in_the_lake_and_is_named_where_that_is_not_all(
     one = platform.made()
     rebuild(fs.Project((FIRST,)), platform.file, platform.zone, platform.lake, progress=lambda *_: None)
     assert platform.made_again(of_the_lake).table.equals(of_the_lake.table)
-    with pytest.raises(fs.TerminalError, match=r"the database was made anew on .*, after this set"):
+    with pytest.raises(fs.TerminalError, match=r"this database was made on .*, after the set: it was rebuilt"):
         platform.made_again(one)
     anew = platform.made()
     assert anew.table.equals(one.table)
