@@ -53,7 +53,7 @@ def race(how: str, url: str, seed: int) -> list[Placed]:
     dice = random.Random(seed)
     newest: dict[str, Order] = {}
     for batch in range(BATCHES):
-        rows = [random_place(dice, f"{seed}-{batch}", number) for number in range(ROWS)]
+        rows = [random_place(dice, seed, batch, number) for number in range(ROWS)]
         for _ in WRITERS[how](url, rows):
             pass
         for entity_id, place in rows:
@@ -61,9 +61,10 @@ def race(how: str, url: str, seed: int) -> list[Placed]:
     return list(newest.items())
 
 
-def random_place(dice: random.Random, batch: str, sequence: int) -> Placed:
-    event, created = NOW_US + dice.randint(0, 10_000), NOW_US + dice.randint(0, 3)
-    return dice.choice(ENTITIES), Order(event, created, sequence, tie(batch))
+def random_place(dice: random.Random, seed: int, batch: int, sequence: int) -> Placed:
+    """Batches are newer and newer, and overlap, as those of a stream; else all but the first would be stale."""
+    event, created = NOW_US + 10 * batch + dice.randint(0, 20), NOW_US + dice.randint(0, 3)
+    return dice.choice(ENTITIES), Order(event, created, sequence, tie(f"{seed}-{batch}"))
 
 
 def stored_order(client: redis.Redis, entity_id: str) -> Order | None:
