@@ -22,6 +22,7 @@ from featurestore_serving.refusals import Reason, RefusedError
 from featurestore_serving.scores import ScoreAnswer, ScoreRequest
 
 Body = TypeVar("Body", bound=Message)
+_Time = tuple[State, datetime | None]  # what is known of a value, and of when
 
 _STATUS: Mapping[str, pb.Status] = {
     State.PRESENT: pb.STATUS_PRESENT,
@@ -135,10 +136,12 @@ _WRITE: Mapping[ScalarType, Callable[[Any], bytes]] = {
 
 def _columns(tag: bytes, answer: Answer) -> bytes:
     """A FeatureColumn per feature, as members of a field."""
-    known, parts = _Known(), list[bytes]()
+    known = _Known()
+    parts: list[bytes] = []
     for name, dtype in zip(answer.names, answer.dtypes, strict=True):
         write, empty = _WRITE[dtype], dtype()
-        values, times = list[bytes](), list[tuple[State, datetime | None]]()
+        values: list[bytes] = []
+        times: list[_Time] = []
         for row in answer.rows:
             one: OnlineValue = row[name]
             values.append(write(empty if one.value is None else one.value))
@@ -157,10 +160,10 @@ def _head(tag: bytes, dtype: ScalarType, values_bytes: int, rest_bytes: int) -> 
     return tag + _varint(len(member) + values_bytes + rest_bytes) + member
 
 
-class _Known(dict[tuple[tuple[State, datetime | None], ...], bytes]):
+class _Known(dict[tuple[_Time, ...], bytes]):
     """What a column says besides values; the same for all features of one view."""
 
-    def __missing__(self, times: tuple[tuple[State, datetime | None], ...]) -> bytes:
+    def __missing__(self, times: tuple[_Time, ...]) -> bytes:
         column = pb.FeatureColumn(
             statuses=[_STATUS[status] for status, _ in times],
             event_timestamps_us=[0 if time is None else (time - _EPOCH) // _MICROSECOND for _, time in times],
