@@ -53,7 +53,7 @@ class TokenInterceptor(grpc.ServerInterceptor):
         try:
             self._token.check(sent if isinstance(sent, bytes) else sent.encode())
         except RefusedError:
-            make = grpc.unary_unary_rpc_method_handler
+            make = grpc.stream_unary_rpc_method_handler  # whose message, if it comes at all, nobody waits for
             return make(_refuse, handler.request_deserializer, handler.response_serializer)
         return handler
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Semaphore
 
 import grpc
 from grpc_health.v1 import health as grpc_health
@@ -12,6 +13,7 @@ from featurestore.errors import FeatureStoreError, SettingsError, TerminalError
 from featurestore.settings import ServerSettings
 from featurestore_serving.auth import Handler, Token, TokenInterceptor
 from featurestore_serving.features import Features
+from featurestore_serving.messages import MessageInterceptor
 from featurestore_serving.metrics import ServerMetrics
 from featurestore_serving.protobuf import feature_request, features_reply, score_reply, score_request
 from featurestore_serving.refusals import GRPC_STATUS, RETRY_AFTER_S, Reason, RefusedError, Transport, reason_of
@@ -24,8 +26,9 @@ GRACE_S = 20.0  # for calls under way when the server drains
 class Calls:
     """Translates; what the calls do stands in `features` and `scores`."""
 
-    def __init__(self, features: Features, scores: Scores, metrics: ServerMetrics) -> None:
+    def __init__(self, features: Features, scores: Scores, metrics: ServerMetrics, *, threads: int) -> None:
         self._features, self._scores, self._metrics = features, scores, metrics
+        self._places = Semaphore(threads)
 
     def handlers(self) -> Sequence[grpc.GenericRpcHandler]:
         """Of the services; what comes and what goes are bytes."""
@@ -40,8 +43,8 @@ class Calls:
 
         def call(request: bytes, context: grpc.ServicerContext) -> bytes:
             try:
-                with self._metrics.observed(Transport.GRPC):
-                    if not context.is_active():  # its deadline passed while it waited for a thread
+                with self._metrics.observed(Transport.GRPC), self._places:
+                    if not context.is_active():  # its deadline passed while it waited for a place
                         raise RefusedError(Reason.LATE, "the deadline passed before the call began")
                     return reply(request)
             except FeatureStoreError as error:
@@ -77,19 +80,24 @@ class GrpcServer:
         shared: bool,
     ) -> None:
         self._address = settings.grpc_address
-        self._health = grpc_health.HealthServicer(experimental_non_blocking=True)
+        # Who watches holds a thread until it has said what, for ever if it does not: none of the others.
+        self._health = grpc_health.HealthServicer(
+            experimental_non_blocking=True, experimental_thread_pool=ThreadPoolExecutor(1, thread_name_prefix="watch")
+        )
+        self._messages = MessageInterceptor(settings.timeout_s)
         self._server = grpc.server(
-            ThreadPoolExecutor(settings.threads, thread_name_prefix="grpc"),
-            interceptors=[TokenInterceptor(token)] if token.is_asked else [],
+            ThreadPoolExecutor(settings.max_requests, thread_name_prefix="grpc"),
+            interceptors=[self._messages, *([TokenInterceptor(token)] if token.is_asked else [])],
             options=_options(settings, shared=shared),
             maximum_concurrent_rpcs=settings.max_requests,  # above it, RESOURCE_EXHAUSTED
         )
-        self._server.add_generic_rpc_handlers(Calls(features, scores, metrics).handlers())
+        self._server.add_generic_rpc_handlers(Calls(features, scores, metrics, threads=settings.threads).handlers())
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self.port = _listen(self._server, settings)
 
     def start(self) -> None:
         self._server.start()
+        self._messages.start()
 
     def tell(self, *, serving: bool) -> None:
         """What the health service says."""
@@ -100,6 +108,7 @@ class GrpcServer:
     def stop(self, grace_s: float | None = GRACE_S) -> None:
         """Take no new calls, finish those under way within the grace, and end."""
         self._server.stop(grace_s).wait((grace_s or 0) + 5)
+        self._messages.stop()
 
 
 def _options(settings: ServerSettings, *, shared: bool) -> Sequence[tuple[str, int]]:

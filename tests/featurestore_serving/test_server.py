@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import threading
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -238,6 +239,47 @@ def test_replies_are_bounded(filled: str, data: Path) -> None:
         assert server.post({**ONE, "keys": {"user_id": [1, 2]}}).status == 200
         reply = server.post({**ONE, "keys": {"user_id": [1, 2, 3]}})
         assert (reply.status, "3 rows of 5 features" in reply.message) == (413, True)
+
+
+@contextlib.contextmanager
+def without_a_message(server: Running, count: int) -> Generator[tuple[grpc.Channel, list[grpc.Future]]]:
+    """Calls over gRPC that begin and say nothing."""
+    go_on = threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        assert go_on.wait(60)
+        yield from ()
+
+    with grpc.insecure_channel(f"127.0.0.1:{server.service.grpc_port}") as channel:
+        call = channel.stream_unary("/featurestore.v1.Features/GetFeatures")
+        yield channel, [call.future(nothing(), timeout=60) for _ in range(count)]
+        go_on.set()
+
+
+def is_answered(channel: grpc.Channel) -> bool:
+    asked = pb.GetFeaturesRequest(features=["clicks"], keys={"user_id": pb.KeyColumn(integers=pb.Integers(values=[7]))})
+    with contextlib.suppress(grpc.RpcError):  # too many at once
+        return list(pb_grpc.FeaturesStub(channel).GetFeatures(asked, timeout=20).columns[0].integers.values) == [7]
+    return False
+
+
+def test_calls_without_a_message_hold_up_nobody(filled: str, data: Path) -> None:
+    with (
+        running(settings(filled, data, threads=1, max_requests=8, timeout_s=60.0)) as server,
+        without_a_message(server, 7) as (channel, silent_ones),
+    ):
+        assert is_answered(channel)
+        assert not any(one.done() for one in silent_ones)
+
+
+def test_calls_without_a_message_are_cut(filled: str, data: Path) -> None:
+    with (
+        running(settings(filled, data, max_requests=8, timeout_s=0.5)) as server,
+        without_a_message(server, 8) as (channel, silent_ones),
+    ):
+        eventually(lambda: all(one.done() for one in silent_ones))
+        assert {one.code() for one in silent_ones} == {grpc.StatusCode.CANCELLED}
+        eventually(lambda: is_answered(channel))
 
 
 # ---- many connections
