@@ -24,7 +24,6 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 
 import psutil
@@ -48,8 +47,9 @@ FIRST_PER_S, MOST_PER_S = 10_000, 80_000
 NEAR = 1.15  # how near the search comes
 WARM_UP_S = 15.0  # of each rate, and until its first runs have ended
 LOOK_S = 1.0
-PROBE_GAP_S = (1.0, 4.0)
-DRAINED_WITHIN_S = 120.0
+FIRST_PROBE = 1_000_000_000  # of the users of probes
+PROBE_GAP_S, PROBE_LOOK_S, PROBE_WITHIN_S = (1.0, 4.0), 0.05, 30.0
+DRAINED_WITHIN_S = 300.0
 USERS = 10_000
 GOOD_EVENTS = rf'fs_generator_records_total{{outcome="good",source="{USER_EVENTS.name}"}} (\S+)'
 PAUSE_S = DagsterSettings().run_interval_s
@@ -126,7 +126,7 @@ class Stream:
             time.sleep(WARM_UP_S if per_s else 0.0)  # noqa: TID251  # the clock of the benchmark
             held.bytes_before = self._bytes()
             cpu = Cpu(roots)
-            with self._probes.sent(held.readable_s), cpu.counting():
+            with self._probes.going_on(held.readable_s), cpu.counting():
                 began = time.monotonic()
                 while (now := time.monotonic() - began) < seconds:
                     applied, produced = self._applied(), self._produced()  # in this order lag is never less than it is
@@ -164,7 +164,7 @@ class Stream:
     def _applied(self) -> int:
         """Of the events, how many every view has in its log or has left out by its rules; probes are not counted."""
         rows = [one.rows_in for one in accounting(self._store.database) if one.target in self._targets]
-        return min(rows, default=0) - self._probes.readable
+        return min(rows, default=0) - self._probes.sent
 
     def _drain(self) -> None:
         deadline = time.monotonic() + DRAINED_WITHIN_S
@@ -191,53 +191,53 @@ class Probes:
         settings = platform.settings
         self._store, self._topic = store, settings.name(USER_EVENTS.topic_name, ".")
         self._kafka = {"bootstrap.servers": settings.kafka.brokers, "acks": "all", "linger.ms": 0}
-        self._users, self._chance = count(1_000_000_000), random.Random(1)
-        self._sent: dict[int, float] = {}
-        self.readable = 0
+        self._chance = random.Random(1)
+        self.sent = 0
 
     @contextmanager
-    def sent(self, readable_s: list[float]) -> Iterator[None]:
-        """Go on inside; at the end wait for those that are on their way."""
+    def going_on(self, readable_s: list[float]) -> Iterator[None]:
+        """Beside what is done inside; at the end those on their way are waited for, or counted with their age."""
         stop = threading.Event()
-        threads = [
-            threading.Thread(target=self._send, args=(stop,)),
-            threading.Thread(target=self._look, args=(stop, readable_s)),
-        ]
-        for thread in threads:
-            thread.start()
+        thread = threading.Thread(target=self._go_on, args=(stop, readable_s))
+        thread.start()
         try:
             yield
         finally:
             stop.set()
-            for thread in threads:
-                thread.join()
+            thread.join()
 
-    def _send(self, stop: threading.Event) -> None:
+    def _go_on(self, stop: threading.Event, readable_s: list[float]) -> None:
+        sent_at: dict[int, float] = {}
         with Producer(self._kafka) as producer:
-            while not stop.wait(self._chance.uniform(*PROBE_GAP_S)):
-                user, now = next(self._users), datetime.now(UTC)
-                record = {"user_id": user, "action": "click", "timestamp": now.isoformat()}
-                self._sent[user] = time.monotonic()
-                producer.produce(self._topic, json.dumps(record), str(user))
-                producer.flush(10)
+            while not stop.is_set():
+                user = self._send(producer)
+                sent_at[user] = time.monotonic()
+                next_at = sent_at[user] + self._chance.uniform(*PROBE_GAP_S)
+                while time.monotonic() < next_at and not stop.wait(PROBE_LOOK_S):
+                    readable_s += self._arrived(sent_at)
+        until = time.monotonic() + PROBE_WITHIN_S
+        while sent_at and time.monotonic() < until:
+            readable_s += self._arrived(sent_at)
+            time.sleep(PROBE_LOOK_S)  # noqa: TID251
+        readable_s += [time.monotonic() - at for at in sent_at.values()]
 
-    def _look(self, stop: threading.Event, readable_s: list[float]) -> None:
-        deadline = None
-        while not stop.wait(0.05) or self._sent:
-            if stop.is_set():
-                deadline = deadline or time.monotonic() + DRAINED_WITHIN_S
-                if time.monotonic() > deadline:
-                    sys.exit(f"{len(self._sent)} records are not readable after {DRAINED_WITHIN_S:g} s")
-                time.sleep(0.05)  # noqa: TID251
-            users = list(self._sent)
-            if not users:
-                continue
-            rows = self._store.online({"user_id": users}, [USER_ACTIVITY["last_action"]])
-            now = time.monotonic()
-            for user, row in zip(users, rows, strict=True):
-                if row["last_action"].status is Status.PRESENT:
-                    readable_s.append(now - self._sent.pop(user))
-                    self.readable += 1
+    def _send(self, producer: Producer) -> int:
+        self.sent += 1
+        user = FIRST_PROBE + self.sent
+        record = {"user_id": user, "action": "click", "timestamp": datetime.now(UTC).isoformat()}
+        producer.produce(self._topic, json.dumps(record), str(user))
+        producer.flush(10)
+        return user
+
+    def _arrived(self, sent_at: dict[int, float]) -> list[float]:
+        """How long those took that are readable now; they are taken out."""
+        if not sent_at:
+            return []
+        users = list(sent_at)
+        rows = self._store.online({"user_id": users}, [USER_ACTIVITY["last_action"]])
+        now = time.monotonic()
+        there = [user for user, row in zip(users, rows, strict=True) if row["last_action"].status is Status.PRESENT]
+        return [now - sent_at.pop(user) for user in there]
 
 
 def find(stream: Stream, try_s: float) -> float:
