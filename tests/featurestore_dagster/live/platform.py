@@ -32,6 +32,7 @@ WITHIN_S = 90.0
 ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 BACKFILL = "mutation($p: LaunchBackfillParams!){launchPartitionBackfill(backfillParams: $p){__typename ... on LaunchBackfillSuccess{backfillId} ... on PythonError{message}}}"  # noqa: E501
 REEXECUTE = "mutation($id: String!){launchRunReexecution(reexecutionParams: {parentRunId: $id, strategy: ALL_STEPS}){__typename ... on LaunchRunSuccess{run{runId}} ... on PythonError{message}}}"  # noqa: E501
+DOWNSTREAM = "query($key: AssetKeyInput!){assetNodeOrError(assetKey: $key){... on AssetNode{dependedByKeys{path}}}}"
 TERMINATE = "mutation($id: String!){terminateRun(runId: $id){__typename ... on PythonError{message}}}"
 
 

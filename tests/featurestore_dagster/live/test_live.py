@@ -1,5 +1,6 @@
 """What users do in Dagster's pages and on its command line leaves the log right and frees what it held."""
 
+import itertools
 import json
 import os
 import re
@@ -22,8 +23,16 @@ from featurestore_dagster.limits import peak, peak_runs, peaks_by_value, step_sp
 from featurestore_dagster.names import LANDED_SENSOR, LANE_TAG
 from featurestore_dagster.partitions import key_of
 from featurestore_dagster.services import connect
-from tests.featurestore_dagster.live.location import LAST_CLICK, PROJECT, SEARCHES
-from tests.featurestore_dagster.live.platform import BACKFILL, REEXECUTE, TERMINATE, WITHIN_S, Live, live_dagster
+from tests.featurestore_dagster.live.location import LAST_CLICK, LAST_ORDER, ORDERS, PROJECT, SEARCHES
+from tests.featurestore_dagster.live.platform import (
+    BACKFILL,
+    DOWNSTREAM,
+    REEXECUTE,
+    TERMINATE,
+    WITHIN_S,
+    Live,
+    live_dagster,
+)
 from tests.services import Redis, eventually
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(400)]
@@ -100,6 +109,20 @@ def test_values_that_services_write_are_logged_and_online_once_however_often_the
     assert [(one["page"].value, one["page"].event_timestamp) for one in found] == [
         (page, at) for page in pages.values()
     ]
+
+
+def test_an_asset_that_is_materialized_becomes_features(live: Live) -> None:
+    """Somebody else's: landed by a run of its own, then logged and online, and upstream of all of it in the graph."""
+    assert live.command("asset", "materialize", "-f", "location.py", "--select", "warehouse/orders").wait(WITHIN_S) == 0
+    eventually(lambda: bool(live.zone.batches(ORDERS.name)), WITHIN_S)
+    live.settle(*live.zone.batches(ORDERS.name))
+    with connect(live.settings)() as services:
+        found = Store(PROJECT, services.database, services.online).online({"user_id": [1, 2]}, [LAST_ORDER])
+    assert [row["last_price"].value for row in found] == [5.0, 7.5]
+    assert {entity for entity, *_ in live.log("last_order")} == {"1", "2"}
+    way = [["warehouse", "orders"], ["source", "orders"], ["raw", "orders"], ["features", "last_order"]]
+    for path, next_path in itertools.pairwise(way):
+        assert {"path": next_path} in live.ask(DOWNSTREAM, key={"path": path})["dependedByKeys"]
 
 
 def test_a_backfill_of_a_range_of_hours_is_one_run_and_changes_nothing(live: Live) -> None:
