@@ -74,7 +74,8 @@ class StoreUnavailableError(TransientError):
 
     def __init__(self, service: str, address: str, reason: str = "") -> None:
         self.service, self.address = service, address
-        detail = f" ({reason})" if reason else ""
+        why = reason.rpartition(f"{address}. ")[2].rstrip(".")  # redis-py says the address as well
+        detail = f" ({why})" if why else ""
         super().__init__(f"{service} does not answer at {address}{detail}; is it started? `featurestore doctor`")
 
 

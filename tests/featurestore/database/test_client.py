@@ -33,17 +33,22 @@ def test_without_redis_nothing_answers() -> None:
     port = Ports().take()
     database = QueueDatabase(f"redis://:hidden@127.0.0.1:{port}/0", timeout_s=1)
     for call in (lambda: database.append(job(("a", 1))), lambda: database.query_arrow("SELECT 1")):
-        with pytest.raises(StoreUnavailableError, match=f"Redis does not answer at 127.0.0.1:{port}") as raised:
+        with pytest.raises(StoreUnavailableError) as raised:
             call()
-        assert "hidden" not in str(raised.value)
+        assert str(raised.value) == (
+            f"Redis does not answer at 127.0.0.1:{port} (Connection refused); is it started? `featurestore doctor`"
+        )
     database.close()
 
 
 def test_without_the_service_a_query_waits_and_is_withdrawn(redis_client: "redis.Redis", redis_url: str) -> None:
     database = QueueDatabase(redis_url, timeout_s=0.3)
     began = monotonic()
-    with pytest.raises(DatabaseBusyError, match=r"no reply from the database service after 0\.3 s \(1 jobs wait\)"):
+    with pytest.raises(DatabaseBusyError) as raised:
         database.query_arrow("SELECT 1")
+    assert str(raised.value) == (
+        "no reply from the database service after 0.3 s (1 jobs wait); see `featurestore status`"
+    )
     assert 0.3 <= monotonic() - began < 10
     assert redis_client.llen(QUEUES.read) == 0
     database.close()

@@ -94,7 +94,11 @@ NAIVE = pa.array([datetime(2026, 1, 1), datetime(2026, 10, 25, 2, 30), datetime(
 @pytest.mark.parametrize(
     ("table", "options", "message"),
     [
-        (spine(NAIVE), {}, 'row 0: event_timestamp has no time zone; .* say time_zone="Europe/Berlin"'),
+        (
+            spine(NAIVE),
+            {},
+            '^row 0: event_timestamp has no time zone; use an aware time, or say time_zone="Europe/Berlin"$',
+        ),
         (spine(NAIVE), {"time_zone": "Europe/Berlin"}, "row 2: .* does not exist in Europe/Berlin"),
         (spine(NAIVE[:2]), {"time_zone": "Europe/Berlin"}, "row 1: .* happened twice in Europe/Berlin"),
         (spine(NAIVE), {"time_zone": "Mars/Base"}, "Mars/Base"),
