@@ -111,14 +111,18 @@ def test_sql_that_does_not_fit_shows_when_the_store_is_made() -> None:
 
 
 def test_a_whole_test_takes_less_than_a_second() -> None:
-    """Imports included, once they are compiled; in CPU time, because other tests may run beside it (and twice as much,
-    for slow machines)."""
+    """Imports included, once they are compiled; in CPU time, and the least of three, because other tests may run beside
+    it (and twice as much, for slow machines)."""
     code = "import tests.featurestore.testing.test_memory as t; t.test_what_is_sent_is_online_and_logged_at_once()"
-    subprocess.run([sys.executable, "-c", code], check=True, env=ENV, timeout=60)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-c", code], check=True, env=ENV, timeout=60)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
+    compiling = {**ENV, "PYTHONDONTWRITEBYTECODE": ""}
+
+    def cpu_s() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-c", code], check=True, env=compiling, timeout=60)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(cpu_s() for _ in range(3)) < 2
 
 
 def test_history_is_known_since_its_own_time() -> None:
