@@ -10,6 +10,11 @@ class DatabaseMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.queue_depth = Gauge("fs_write_queue_depth", "Write jobs waiting.", registry=registry)
+        self.open_seconds = Gauge(
+            "fs_database_open_seconds",
+            "What opening the database took; after a crash, what was committed last is read again.",
+            registry=registry,
+        )
         self.job_seconds = Histogram(
             "fs_write_job_seconds",
             "From taking a write job to its reply.",

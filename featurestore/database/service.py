@@ -78,6 +78,7 @@ class DatabaseService:
         if self._connection is None:
             began = monotonic()
             self._connection = self._open()
+            self._metrics.open_seconds.set(monotonic() - began)
             log.info("opened %s in %.1f s", self._settings.database_file, monotonic() - began)
             self._writer = Writer(self._connection, lake_dir=self._settings.lake_dir)
             self._writer.check_lake()

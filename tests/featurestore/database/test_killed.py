@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import duckdb
 import pytest
 import redis
 
@@ -20,6 +21,7 @@ from featurestore.database.queues import Queues
 from featurestore.errors import TransientError
 from featurestore.settings import Settings
 from featurestore_cli.stack.ports import Ports
+from tests.featurestore.database import dying
 from tests.featurestore.database.examples import job
 from tests.featurestore.database.serving import client, on_a_thread, process, settings_for
 from tests.services import eventually, redis_process
@@ -107,8 +109,13 @@ def test_every_acknowledged_row_is_there_once(tmp_path: Path, redis_url: str) ->
                 one.result(timeout=60)
             running.kill()
             running.wait(timeout=30)
-    with redis.Redis.from_url(redis_url, protocol=2) as queues, on_a_thread(settings), client(settings) as database:
+    with (
+        redis.Redis.from_url(redis_url, protocol=2) as queues,
+        on_a_thread(settings) as serving,
+        client(settings) as database,
+    ):
         eventually(lambda: queues.xlen(Queues().write) == 0)
+        assert serving.counted("fs_database_open_seconds") > 0
         ledger = database.query_arrow("SELECT batch_id, logged, commit_seq FROM applied").to_pylist()
         rows = database.query_arrow(
             "SELECT count(*) AS n, count(DISTINCT (tie, sequence)) AS different FROM log.activity_v1"
@@ -119,6 +126,48 @@ def test_every_acknowledged_row_is_there_once(tmp_path: Path, redis_url: str) ->
     assert {one["batch_id"]: one["logged"] for one in ledger} == sent.rows
     assert {one["batch_id"]: {one["commit_seq"]} for one in ledger} == sent.commit_seqs
     assert rows == [{"n": sum(sent.rows.values()), "different": sum(sent.rows.values())}]
+
+
+LOGGED = """
+SELECT
+    line.batch_id,
+    line.logged,
+    (SELECT count(*) FROM hot.activity_v1 AS row WHERE row.commit_seq = line.commit_seq) AS rows,
+    line.quarantined,
+    (SELECT count(*) FROM quarantined_rows AS held WHERE held.batch_id = line.batch_id) AS held
+FROM applied AS line
+ORDER BY line.commit_seq
+"""
+
+
+def test_killed_at_any_step_of_a_group_it_is_there_whole_or_not_at_all(tmp_path: Path, redis_url: str) -> None:
+    """Between the ledger, the rows and the commit; after it, before the replies; between these and the next job."""
+    command = [sys.executable, "-m", "tests.featurestore.database.dying", redis_url, str(tmp_path)]
+    subprocess.run(command, check=True, timeout=300, cwd=ROOT)
+    steps = len(list(tmp_path.iterdir()))
+    assert steps > 10
+    whole = [("known", 3, 3, 0, 0), ("a", 5, 5, 0, 0), ("b", 2, 2, 1, 1), ("c", 0, 0, 0, 0), ("d", 1, 1, 0, 0)]
+    found_before, told = list[int](), list[int]()
+    for step in range(1, steps + 1):
+        settings = dying.settings_of(redis_url, tmp_path, step)
+        with duckdb.connect(str(settings.database_file)) as connection:
+            there = connection.execute(LOGGED).fetchall()
+        assert there in (whole[:1], whole)
+        with redis.Redis.from_url(redis_url, protocol=2) as queues:
+            replies = [queues.llen(f"{Queues(settings.namespace).replies}{one.job_id}") for one in dying.GROUP]
+        assert sum(replies) in {0, len(dying.GROUP)}
+        assert there == whole or not any(replies)
+        found_before.append(len(there))
+        told.append(sum(replies))
+        with on_a_thread(settings), client(settings) as database:  # takes the jobs again, and gets them sent again
+            seqs = {one.job_id: database.append(one).commit_seqs for one in (*dying.GROUP, dying.FIRST)}
+        with duckdb.connect(str(settings.database_file)) as connection:
+            assert connection.execute(LOGGED).fetchall() == whole
+            ledger = dict(connection.execute("SELECT batch_id, commit_seq FROM applied").fetchall())
+        named = {"first": ["known"], "second": ["known", "a"], "third": ["b", "c"], "fourth": ["a", "d"]}
+        assert seqs == {one: tuple(ledger[batch] for batch in batches) for one, batches in named.items()}
+    assert (found_before, told) == (sorted(found_before), sorted(told))
+    assert {(1, 0), (5, 0), (5, 3)} == set(zip(found_before, told, strict=True))
 
 
 def cut_tail(home: Path, size: int) -> None:
