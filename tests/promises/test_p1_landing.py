@@ -10,7 +10,6 @@ import threading
 
 import pytest
 
-from featurestore.landing.zone import LandingZone
 from featurestore.settings import Settings
 from tests.ingest.kafka.conftest import Topic, assert_kept
 from tests.ingest.kafka.conftest import settings as settings
@@ -21,17 +20,16 @@ from tests.ingest.zombies import Audit, Zombies, audit, patiently, tails, zombie
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(300)]
 
 SEED = 8
-KILLS = 8
 
 
-def storm(topic: Topic, settings: Settings, variant: str = "") -> tuple[Sent, Audit, Zombies]:
+def storm(topic: Topic, settings: Settings, *, kills: int, variant: str = "") -> tuple[Sent, Audit, Zombies]:
     """Records, competition and kills; then, undisturbed, the rest."""
     topic.create(partitions=2)
     chance, never = random.Random(SEED), threading.Event()
     with zombies(settings, topic.name, count=3, seed=SEED, variant=variant) as daemons:
         with sending(topic) as sent:
             patiently(lambda: tails(settings).total() > 0)
-            while daemons.kills < KILLS:
+            while daemons.kills < kills:
                 never.wait(chance.uniform(0.3, 2.0))  # the daemons' time to do something worth a kill
                 daemons.kill_one()
             landed = tails(settings).total()
@@ -42,7 +40,7 @@ def storm(topic: Topic, settings: Settings, variant: str = "") -> tuple[Sent, Au
 
 
 def test_every_record_is_landed_once_however_daemons_compete_and_die(topic: Topic, settings: Settings) -> None:
-    sent, found, daemons = storm(topic, settings)
+    sent, found, daemons = storm(topic, settings, kills=8)
 
     assert daemons.fenced > 0, "the daemons never met: nothing was tried"
     assert found.twice == 0
@@ -50,10 +48,9 @@ def test_every_record_is_landed_once_however_daemons_compete_and_die(topic: Topi
     assert found.dead == sent.bad
     assert found.absent == 0
     assert_kept(settings)
-    assert {letter.reason for _, letter in LandingZone(settings.landing_dir).dead_letters()} != {""}
 
 
 def test_control_with_rename_records_land_twice(topic: Topic, settings: Settings) -> None:
-    _, found, _ = storm(topic, settings, "rename")
+    _, found, _ = storm(topic, settings, kills=3, variant="rename")
 
     assert found.twice > 0
