@@ -1,7 +1,7 @@
 """Kafka daemons as processes that compete and are killed, and an audit of what they have landed.
 
-`python -m tests.ingest.zombies VARIANT` runs a daemon that is watched at each of its acknowledgements (P2). VARIANT
-weakens its landing in one way, as negative controls do; without one it is as it is.
+`python -m tests.ingest.zombies VARIANT` runs a daemon whose landing is weakened in one way, as negative controls do;
+without a VARIANT, it is as it is, and watched at each of its acknowledgements (P2).
 """
 
 import os
@@ -133,7 +133,7 @@ def zombies(
         raise
     finally:
         running.stop()
-    assert running.told(TOO_EARLY) == 0 < running.told(IN_TIME)
+    assert variant or running.told(TOO_EARLY) == 0 < running.told(IN_TIME)
 
 
 def patiently(holds: Callable[[], bool], within_s: float = 90.0) -> None:
@@ -215,9 +215,10 @@ def watched(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "rename":
-        DiskStorage.create = rename
     configure("INFO")
     settings = Settings.from_env(ENV)
-    watched(settings)
+    if sys.argv[1] == "rename":
+        DiskStorage.create = rename
+    else:
+        watched(settings)
     sys.exit(main(settings))

@@ -51,6 +51,6 @@ def test_every_record_is_landed_once_however_daemons_compete_and_die(topic: Topi
 
 
 def test_control_with_rename_records_land_twice(topic: Topic, settings: Settings) -> None:
-    _, found, _ = storm(topic, settings, kills=3, variant="rename")
+    _, found, _ = storm(topic, settings, kills=8, variant="rename")
 
     assert found.twice > 0
