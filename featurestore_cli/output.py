@@ -26,8 +26,10 @@ def show_progress(doing: str, done: int, of: int) -> None:
 
 
 def emit(value: object) -> None:
-    """A value as JSON; times in ISO 8601."""
-    say(json.dumps(value, default=_plain, indent=2))
+    """A value as JSON; times in ISO 8601, NaN and infinities as texts."""
+    from featurestore.database.reads import spelled  # here: Arrow takes its time to import
+
+    say(json.dumps(spelled(value), default=_plain, indent=2, allow_nan=False))
 
 
 def _plain(value: object) -> object:

@@ -7,6 +7,7 @@ stream or {"data": [{…}, …]}; a failure is always {"error": "…"}, with "re
 """
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,9 +15,12 @@ from typing import Any, Literal, cast
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.ipc as ipc
 
 from featurestore.errors import QueryError, TransientError
+
+pc: Any = pyarrow.compute  # the stubs do not know that kernels take chunked arrays too
 
 Scalar = str | int | float | bool | bytes | datetime | None
 Value = Scalar | Sequence[Scalar]
@@ -24,6 +28,7 @@ Params = Mapping[str, Value] | Sequence[Value]
 Format = Literal["json", "arrow"]
 
 _JSON_ROWS = 16_384  # encoded at a time
+_NOT_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
 _encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
 
 
@@ -130,6 +135,17 @@ def table_of(reply: bytes) -> pa.Table:
     return ipc.open_stream(reply).read_all()
 
 
+def spelled(value: Any) -> Any:
+    """A value with texts in place of what JSON has no number for: NaN, Infinity, -Infinity."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else _NOT_FINITE.get(value, "NaN")
+    if isinstance(value, Mapping):
+        return {name: spelled(one) for name, one in cast("Mapping[Any, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [spelled(one) for one in cast("Sequence[Any]", value)]
+    return value
+
+
 def with_utc(table: pa.Table) -> pa.Table:
     """TIMESTAMP columns are UTC without saying so; say it. Sums of integers come as decimals; make them integers."""
     columns = [_with_utc(column) for column in table.columns]
@@ -156,9 +172,17 @@ def _to_arrow(table: pa.Table) -> bytes:
 
 
 def _to_json(table: pa.Table) -> bytes:
+    may_lose = any(map(_may_lose, table.columns))
     parts = [
-        _encoder.encode(pa.Table.from_batches([batch]).to_pylist())[1:-1]
+        _encoder.encode(spelled(rows) if may_lose else rows)[1:-1]
         for batch in with_utc(table).to_batches(max_chunksize=_JSON_ROWS)
-        if batch.num_rows
+        if (rows := pa.Table.from_batches([batch]).to_pylist())
     ]
     return b'{"data":[' + b",".join(parts) + b"]}"
+
+
+def _may_lose(column: pa.ChunkedArray) -> bool:
+    """Whether JSON may have no number for a value of it."""
+    if pa.types.is_floating(column.type):
+        return pc.all(pc.is_finite(column)).as_py() is False
+    return pa.types.is_nested(column.type)

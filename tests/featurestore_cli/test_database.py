@@ -16,6 +16,7 @@ from featurestore.landing.zone import LandingZone
 from featurestore.online.redis_store import RedisOnlineStore
 from featurestore.settings import Settings
 from featurestore.store import Store
+from featurestore_cli.main import main
 from tests.featurestore.database.examples import ACTIVITY, PROJECT
 from tests.featurestore.database.serving import client, on_a_thread, settings_for
 from tests.services import ENV
@@ -129,6 +130,20 @@ def test_services_may_be_kept_to_declared_queries(tmp_path: Path, cli: Cli, redi
         for token in ("", "guessed"):
             answer = ask(cli, query="SELECT 1 AS n", token=token)
             assert answer["error"].startswith("SQL of your own is not taken here without the token")
+
+
+def test_what_json_has_no_number_for_is_a_text(
+    tmp_path: Path, cli: Cli, redis_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the wire, on the command line, and as the feature server writes it."""
+    sql = "SELECT 'NaN'::DOUBLE AS a, ['-inf'::DOUBLE] AS b, 0.5 AS c, NULL AS d"
+    spelled = {"a": "NaN", "b": ["-Infinity"], "c": 0.5, "d": None}
+    monkeypatch.setenv("FEATURESTORE_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("FEATURESTORE_REDIS_URL", redis_url)
+    with on_a_thread(settings_for(tmp_path, redis_url)):
+        assert ask(cli, query=sql) == {"data": [spelled]}
+        assert main(["sql", sql.replace("0.5", "0.5::DOUBLE"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [spelled]
 
 
 def test_queries_are_answered_in_json(tmp_path: Path, cli: Cli, redis_url: str) -> None:

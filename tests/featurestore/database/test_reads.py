@@ -72,7 +72,7 @@ TABLE = pa.table(
         "n": pa.array([2**60, None], pa.decimal128(38, 0)),
         "x": [0.1, float("nan")],
         "s": ["é\n", None],
-        "list": [[1, 2], None],
+        "list": [[1.5, float("-inf")], None],
     }
 )
 
@@ -80,11 +80,12 @@ TABLE = pa.table(
 def test_json_is_for_every_language() -> None:
     assert json.loads(data_reply(TABLE, "json")) == {
         "data": [
-            {"at": "2026-01-31T12:00:00Z", "n": 2**60, "x": 0.1, "s": "é\n", "list": [1, 2]},
-            {"at": None, "n": None, "x": None, "s": None, "list": None},
+            {"at": "2026-01-31T12:00:00Z", "n": 2**60, "x": 0.1, "s": "é\n", "list": [1.5, "-Infinity"]},
+            {"at": None, "n": None, "x": "NaN", "s": None, "list": None},
         ]
     }
     assert data_reply(TABLE.slice(0, 0), "json") == b'{"data":[]}'
+    assert data_reply(pa.table({"x": [0.5, None]}), "json") == b'{"data":[{"x":0.5},{"x":null}]}'
     many = pa.table({"a": list(range(40_000))})
     assert [row["a"] for row in json.loads(data_reply(many, "json"))["data"]] == list(range(40_000))
 

@@ -1,5 +1,6 @@
 """`featurestore erase` beside a running platform: what is left in files and in Redis, and what is served meanwhile."""
 
+import json
 import threading
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -88,6 +89,13 @@ def test_nothing_is_left_in_files_or_in_redis(
         assert "7 landed rows" in capsys.readouterr().out
         assert served(platform.online) == platform.logged()
         assert main(["get", "user", str(PERSON)]) == 1
+        capsys.readouterr()
+        assert main(["status", "--json"]) == 3  # `up` does not run
+        counts = json.loads(capsys.readouterr().out)["counts"]
+        assert (counts["landed"], counts["due"], counts["erased"], counts["pending"]) == (11, 20, 13, 0)
+        for explained in (("user", str(OTHERS[0]), "last_price"), ("shop", "corner", "t_30d")):
+            assert main(["explain", *explained]) == 0
+            assert "same value" in capsys.readouterr().out
         assert main(["erase", "user", f"0{PERSON}", "--yes"]) == 1
         assert "is not the text of one" in capsys.readouterr().err
     assert holds(tmp_path) == set()
