@@ -18,15 +18,15 @@ from featurestore.database.landed_files import PREFIX, LandedFiles
 from featurestore.errors import FeatureStoreError, QueryError
 
 _NAMED = re.compile(r'\b"?raw"?\s*\.\s*"?([a-z0-9_]+)', re.IGNORECASE)
+# A slash begins no name of a declared column.
 _CREATE = """
     CREATE OR REPLACE VIEW raw."{source}" AS
-    SELECT {columns}, file FROM (
-        SELECT *, filename[{root_length} + 1:] AS file FROM read_parquet(
-            getvariable('{variable}'), union_by_name = true, filename = true, hive_partitioning = false
-        )
+    SELECT {columns}, "/path"[{root_length} + 1:] AS file
+    FROM read_parquet(
+        getvariable('{variable}'), union_by_name = true, filename = '/path', hive_partitioning = false
     ) AS landed
     ANTI JOIN (SELECT parse_dirpath(batch_id) AS chain, sequence FROM erased_rows) AS erased
-    ON erased.sequence = landed.sequence AND erased.chain = parse_dirpath(landed.file)
+    ON erased.sequence = landed.sequence AND erased.chain = parse_dirpath(landed."/path")[{root_length} + 1:]
 """
 
 

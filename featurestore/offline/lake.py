@@ -43,7 +43,7 @@ _OLD = """
     SELECT landing_day, name FROM lake_files WHERE target = $target AND kind = 'rows' AND landing_day < $before
     ORDER BY landing_day, name
 """
-# What became of batches of which the log has no row: it moves by itself, and a night later than it came at most.
+# What became of batches of which the log has no row; it waits for no day to be closed.
 _LINES_WITHOUT_ROWS = """
     SELECT * EXCLUDE (batch_hash) FROM {outside} ANTI JOIN (SELECT DISTINCT commit_seq FROM {hot}) USING (commit_seq)
     WHERE target = $target ORDER BY commit_seq LIMIT $most
@@ -160,7 +160,7 @@ class _First:
 
 
 def first_outside(database: Database, target: str) -> int | None:
-    """The commit_seq of the first ledger line that the lake does not have, if it is not the next one."""
+    """The commit_seq of the first ledger line that the lake does not have; None where it has all of them."""
     sql = _FIRST_OUTSIDE.format(outside=_outside(database, target))
     [first] = database.query(sql, {"target": target}, into=_First)
     return first.commit_seq

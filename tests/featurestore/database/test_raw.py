@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import featurestore as fs
 from featurestore.database.connection import open_database
 from featurestore.database.guard import Caps, Guard, reading
 from featurestore.database.jobs import EraseJob
@@ -24,7 +25,7 @@ from featurestore.landing.zone import LandingZone
 from featurestore.settings import AzureSettings, Settings
 from featurestore_cli.database import raw_relations
 from featurestore_dagster.testing import land
-from tests.featurestore.database.examples import EVENTS, NOON, PROJECT
+from tests.featurestore.database.examples import EVENTS, NOON, PROJECT, USER
 from tests.featurestore.database.serving import client, on_a_thread, settings_for
 
 pytestmark = pytest.mark.services
@@ -83,10 +84,21 @@ def test_compacted_files_count_once_and_erased_rows_not_at_all(settings: Setting
         assert database.query_arrow(count).to_pylist() == [{"n": 8, "files": 1, "users": left}]
 
 
+def test_columns_may_have_any_name(tmp_path: Path) -> None:
+    schema = {"user_id": int, "file": str, "filename": str, "chain": str}
+    source = fs.UploadSource("files", timestamp="at", schema=schema)
+    project = fs.Project(views=(fs.FeatureView("names", USER, source, [fs.Feature("filename", str)]),))
+    settings = Settings(data_dir=tmp_path)
+    row = {"user_id": 1, "at": NOON, "file": "a", "filename": "b", "chain": "c"}
+    land({"landing": LandingZone.of(settings)}, source, [row])
+    with guarded(settings, threads=1, project=project) as read:
+        assert read("SELECT file, filename, chain FROM raw.files") == [{"file": "a", "filename": "b", "chain": "c"}]
+
+
 @contextmanager
-def guarded(settings: Settings, threads: int) -> Generator[Read]:
+def guarded(settings: Settings, threads: int, project: fs.Project = PROJECT) -> Generator[Read]:
     """Reads as the service does, with as many threads to a query."""
-    raw = raw_relations(settings, PROJECT, LandingZone.of(settings))
+    raw = raw_relations(settings, project, LandingZone.of(settings))
     settings.database_file.parent.mkdir(parents=True)
     with open_database(settings.database_file, threads=threads, allowed=raw.allowed) as connection:
         raw.create(connection)
