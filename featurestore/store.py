@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeVar
 
 from featurestore.database.client import Database, QueueDatabase
-from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.model import Model
 from featurestore.definitions.project import Project
 from featurestore.definitions.query import Query
+from featurestore.definitions.reference import FeatureOf
 from featurestore.definitions.view import View
 from featurestore.offline.snapshot import Progress
 from featurestore.online.reads import OnlineReads, ReadPlanner

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from featurestore.definitions.dtypes import ScalarType
-from featurestore.definitions.feature import FeatureOf
+from featurestore.definitions.reference import FeatureOf
 from featurestore.definitions.view import View
 from featurestore.errors import DefinitionError
 from featurestore.online.reads import OnlineReads

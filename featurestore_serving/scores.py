@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.model import Model
 from featurestore.definitions.project import Project
+from featurestore.definitions.reference import FeatureOf
 from featurestore.errors import DefinitionError, TerminalError
 from featurestore.models.onnx import ModelError, OnnxModel, Vector
 from featurestore.models.publish import Manifest

@@ -1,16 +1,13 @@
 """What a view says about its entity: the newest value of a row, or an aggregation over a window."""
 
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 from featurestore.definitions.dtypes import ScalarType, check_scalar
 from featurestore.definitions.durations import duration
 from featurestore.definitions.names import check_name
 from featurestore.errors import DefinitionError
-
-if TYPE_CHECKING:
-    from featurestore.definitions.rings import RingWindow
 
 Function = Literal["count", "sum", "mean", "min", "max", "first", "last"]
 SHORTEST_WINDOW = timedelta(seconds=24)
@@ -94,17 +91,3 @@ class Aggregation:
             Feature(f"{self.name}_{window}", dtype, online=self.online, description=self.description)
             for window in self.windows
         )
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureOf:
-    """A feature of one version of a view: what models pin and readers ask for."""
-
-    view: str
-    version: int
-    feature: Feature
-    window: "RingWindow | None" = field(default=None, compare=False, repr=False)  # where it is read, if it is one
-
-    @property
-    def name(self) -> str:
-        return self.feature.name

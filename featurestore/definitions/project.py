@@ -11,11 +11,11 @@ from types import MappingProxyType, ModuleType
 from typing import TypeVar
 
 from featurestore.definitions.entity import Entity
-from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.model import Model
 from featurestore.definitions.names import check_unique
 from featurestore.definitions.place import raised_at
 from featurestore.definitions.query import Query
+from featurestore.definitions.reference import FeatureOf
 from featurestore.definitions.source import Source
 from featurestore.definitions.view import DerivedView, FeatureView, View
 from featurestore.errors import DefinitionError, FeatureStoreError, SettingsError, UnknownFeatureError

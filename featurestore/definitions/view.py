@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Literal
 from featurestore.definitions.dtypes import ScalarType, SchemaType, scalar_of
 from featurestore.definitions.durations import duration
 from featurestore.definitions.entity import Entity
-from featurestore.definitions.feature import Aggregation, Feature, FeatureOf
+from featurestore.definitions.feature import Aggregation, Feature
 from featurestore.definitions.fingerprint import fingerprint, names
 from featurestore.definitions.names import check_name, check_unique
 from featurestore.definitions.place import caller
+from featurestore.definitions.reference import FeatureOf
 from featurestore.definitions.rings import Ring, RingWindow, ring_windows
 from featurestore.definitions.source import Source
 from featurestore.errors import DefinitionError, UnknownFeatureError

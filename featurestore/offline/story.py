@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from featurestore.database.client import Database
-from featurestore.definitions.feature import Aggregation, FeatureOf
+from featurestore.definitions.feature import Aggregation
+from featurestore.definitions.reference import FeatureOf
 from featurestore.definitions.rings import ring_windows
 from featurestore.definitions.view import FeatureView
 from featurestore.landing.batch import Batch, to_micros

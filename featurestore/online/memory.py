@@ -8,7 +8,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from featurestore.definitions.feature import FeatureOf
+from featurestore.definitions.reference import FeatureOf
 from featurestore.definitions.view import FeatureView
 from featurestore.entity_id import WHOLE, Piece
 from featurestore.online.keys import Keys, all_fields, entity_key, fields_of, order_field, rings_suffix

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
-from featurestore.definitions.feature import FeatureOf
+from featurestore.definitions.reference import FeatureOf
 from featurestore.definitions.rings import Ring, RingWindow
 from featurestore.errors import DefinitionError, FormatError
 from featurestore.online.codec import FLOAT, decode, decode_float, event_micros, stamp

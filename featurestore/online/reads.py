@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from featurestore.definitions.dtypes import ScalarType, arrow_type, scalar_of
 from featurestore.definitions.entity import Entity
-from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.project import Project
+from featurestore.definitions.reference import FeatureOf
 from featurestore.definitions.view import DerivedView, FeatureView, View, check_asked
 from featurestore.entity_id import entity_id
 from featurestore.errors import DefinitionError, TerminalError

@@ -8,7 +8,7 @@ from typing import TypeVar, cast
 
 import pyarrow as pa
 
-from featurestore.definitions.feature import FeatureOf
+from featurestore.definitions.reference import FeatureOf
 from featurestore.definitions.view import FeatureView
 from featurestore.entity_id import WHOLE, Piece
 from featurestore.errors import FormatError, StoreUnavailableError

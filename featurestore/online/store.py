@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
-from featurestore.definitions.feature import FeatureOf
+from featurestore.definitions.reference import FeatureOf
 from featurestore.definitions.view import FeatureView
 from featurestore.entity_id import WHOLE, Piece
 from featurestore.online.values import Activation, OnlineValue, Pushed, PutCounts

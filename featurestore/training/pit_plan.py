@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from featurestore.definitions.durations import duration
-from featurestore.definitions.feature import Aggregation, FeatureOf, Function
+from featurestore.definitions.feature import Aggregation, Function
 from featurestore.definitions.project import Project
+from featurestore.definitions.reference import FeatureOf
 from featurestore.definitions.view import FeatureView, View, check_asked
 from featurestore.errors import DefinitionError, TerminalError
 from featurestore.landing.batch import from_micros, to_micros

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from featurestore.definitions.entity import Entity
-from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.project import Project, load_project
+from featurestore.definitions.reference import FeatureOf
 from featurestore.definitions.view import DerivedView, FeatureView, View
 from featurestore.entity_id import entity_id
 from featurestore.errors import CorruptFileError, SettingsError, TerminalError

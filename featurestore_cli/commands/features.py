@@ -2,8 +2,9 @@
 
 import argparse
 
-from featurestore.definitions.feature import Aggregation, Feature, FeatureOf
+from featurestore.definitions.feature import Aggregation, Feature
 from featurestore.definitions.project import Project, load_project
+from featurestore.definitions.reference import FeatureOf
 from featurestore.definitions.view import DerivedView, View
 from featurestore.settings import Settings
 from featurestore_cli.arguments import add_json

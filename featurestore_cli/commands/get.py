@@ -4,8 +4,8 @@ import argparse
 from datetime import UTC, datetime
 
 from featurestore.definitions.entity import Entity
-from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.project import load_project
+from featurestore.definitions.reference import FeatureOf
 from featurestore.definitions.view import FeatureView
 from featurestore.errors import TerminalError
 from featurestore.offline.newest import recent_entity_ids

@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from featurestore.apply import Applied, apply_batches
 from featurestore.database.jobs import SchemaJob
-from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.project import Project
+from featurestore.definitions.reference import FeatureOf
 from featurestore.definitions.source import KafkaSource
 from featurestore.definitions.view import DerivedView, FeatureView, View
 from featurestore.errors import DefinitionError, FeatureStoreError, TerminalError, TransientError

@@ -7,8 +7,8 @@ from pathlib import Path
 import dagster as dg
 
 from featurestore.definitions.dtypes import DUCKDB
-from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.project import Project
+from featurestore.definitions.reference import FeatureOf
 from featurestore.definitions.source import Source
 from featurestore.definitions.view import DerivedView, FeatureView, View
 from featurestore.order import HEAD

@@ -7,8 +7,8 @@ from typing import Literal
 
 import dagster as dg
 
-from featurestore.definitions.feature import FeatureOf
 from featurestore.definitions.project import Project
+from featurestore.definitions.reference import FeatureOf
 from featurestore.definitions.view import View
 from featurestore.errors import FeatureStoreError
 from featurestore.landing.pending import Cause
