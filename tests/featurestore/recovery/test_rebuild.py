@@ -31,7 +31,7 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 LATER = START + 100 * DAY
 
 USER = fs.Entity("user", key="user_id")
-EVENTS = fs.KafkaSource("events", timestamp="at", schema={"user_id": int, "n": int | None, "s": str}, keep="30d")
+EVENTS = fs.KafkaSource("events", timestamp="at", schema={"user_id": int, "n": int | None, "s": str}, keep="3d")
 VIEW = fs.FeatureView(
     "view", USER, EVENTS, [fs.Feature("n", int), fs.Feature("s", str)], expect=[fs.Expectation("n <> 13")]
 )
@@ -117,6 +117,9 @@ def test_a_rebuilt_log_is_equal(tmp_path: Path, seed: int) -> None:
             store.tend(at)
     store.move(at + 30 * DAY)
     before = store.digest()
+    if seed % 2:  # also of batches of which nothing was logged, the lake alone knows now
+        store.tend(at + 30 * DAY)
+        assert len(LandingZone(store.zone.storage).batches()) < 10
     store.file.unlink()
     store.rebuild()
     assert store.digest() == before
