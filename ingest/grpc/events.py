@@ -11,7 +11,8 @@ from featurestore.settings import Settings
 from ingest.grpc.pieces import Piece, pieces_of_lines, pieces_of_records
 from ingest.grpc.refusals import InvalidFieldError
 from ingest.grpc.split import land
-from ingest.grpc.uploads import Status, Uploads, check_disk, door_of, safe_id, status_of, taken
+from ingest.grpc.spool import safe_id
+from ingest.grpc.uploads import Status, Uploads, check_disk, door_of, status_of, taken
 from ingest.long_form import are_lines, parse_line
 from ingest.metrics import IngestMetrics
 

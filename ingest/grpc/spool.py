@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 import shutil
 import time
 from collections.abc import Generator
@@ -16,14 +17,25 @@ import msgspec
 
 from featurestore.errors import NoSpaceError
 from featurestore.landing.disk import fsync_directory, make_directories
+from ingest.grpc.refusals import InvalidFieldError
 
 Format = Literal["parquet", "csv", "ndjson"]
 
 _COMMIT_BYTES = 16 << 20
 _READ_BYTES = 1 << 20
 _ANNOUNCED, _ANNOUNCING, _DATA, _COMMITTED = "announced.json", "announcing", "data", "committed"
+_ID_CHARACTERS = 256
 _GONE = "."  # begins the names of those that were set aside
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+def safe_id(upload_id: str) -> str:
+    """A client's id as a file name: itself where that is harmless, else its hash."""
+    if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", upload_id):
+        return upload_id
+    if not 1 <= len(upload_id) <= _ID_CHARACTERS:
+        raise InvalidFieldError("upload_id", f"an id has 1 to {_ID_CHARACTERS} characters")
+    return f"sha256-{hashlib.sha256(upload_id.encode()).hexdigest()}"  # longer than 64: it clashes with no other
 
 
 class Announced(msgspec.Struct, frozen=True):

@@ -1,6 +1,5 @@
 """Uploads: taken up where they were cut, checked, and landed whole."""
 
-import hashlib
 import logging
 import re
 import shutil
@@ -29,7 +28,7 @@ from ingest.grpc.parquet import read_parquet
 from ingest.grpc.pieces import FileRefusedError, Piece
 from ingest.grpc.refusals import InvalidFieldError, RefusedError
 from ingest.grpc.split import land
-from ingest.grpc.spool import Announced, Appender, Format, Spool, SpoolDirectory, remove
+from ingest.grpc.spool import Announced, Appender, Format, Spool, SpoolDirectory, remove, safe_id
 from ingest.metrics import IngestMetrics
 
 log = logging.getLogger(__name__)
@@ -41,7 +40,6 @@ _READERS: dict[Format, Callable[[Path, Door, Callable[[], datetime]], Iterator[P
     "csv": read_csv,
     "ndjson": read_ndjson,
 }
-_ID_CHARACTERS = 256
 _RETRY_S = 1.0
 
 
@@ -64,15 +62,6 @@ class Status:
     committed_bytes: int = 0
     manifest: Manifest | None = None
     rejected: tuple[tuple[int, str], ...] = ()
-
-
-def safe_id(upload_id: str) -> str:
-    """A client's id as a file name: itself where that is harmless, else its hash."""
-    if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", upload_id):
-        return upload_id
-    if not 1 <= len(upload_id) <= _ID_CHARACTERS:
-        raise InvalidFieldError("upload_id", f"an id has 1 to {_ID_CHARACTERS} characters")
-    return f"sha256-{hashlib.sha256(upload_id.encode()).hexdigest()}"  # longer than 64: it clashes with no other
 
 
 def door_of(project: Project, name: str) -> Door:

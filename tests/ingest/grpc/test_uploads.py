@@ -19,7 +19,7 @@ from featurestore.landing.disk import TEMPORARY
 from featurestore.landing.zone import LandingZone
 from featurestore.settings import Settings
 from ingest.grpc.daemon import SERVICE
-from ingest.grpc.uploads import safe_id
+from ingest.grpc.spool import safe_id
 from ingest.pb import ingest_pb2 as pb
 from ingest.pb import ingest_pb2_grpc as pb_grpc
 from tests.corpus.bad_files import HEADER, LINE
