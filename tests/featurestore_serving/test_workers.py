@@ -4,6 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -21,14 +24,37 @@ pytestmark = [pytest.mark.services, pytest.mark.slow]
 BODY = b'{"features": ["clicks"], "keys": {"user_id": [7]}}'
 
 
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
-def test_workers_share_the_ports_count_together_and_end_together(filled: str, data: Path, end: int) -> None:
+@dataclass(frozen=True)
+class Started:
+    """Two workers, both ready, and the process that started them."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    grpc_port: int
+    metrics_port: int
+    log: Path
+
+    @property
+    def is_ready(self) -> bool:
+        """All of them, as the process that started them says."""
+        try:
+            return ask(self.metrics_port, "GET", "/health").json == {"state": "ready", "note": "2 workers"}
+        except OSError:
+            return False
+
+    @property
+    def children(self) -> Sequence[psutil.Process]:
+        return psutil.Process(self.process.pid).children()
+
+
+@contextmanager
+def two_workers(url: str, data: Path) -> Generator[Started]:
     ports = Ports()
     port, grpc_port, metrics_port = ports.take(), ports.take(), ports.take()
     given = {
         "FEATURESTORE_DATA_DIR": str(data),
         "FEATURESTORE_PROJECT": REFERENCE,
-        "FEATURESTORE_REDIS_URL": filled,
+        "FEATURESTORE_REDIS_URL": url,
         "FEATURESTORE_SERVER_ADDRESS": f"127.0.0.1:{port}",
         "FEATURESTORE_SERVER_GRPC_ADDRESS": f"127.0.0.1:{grpc_port}",
         "FEATURESTORE_METRICS_PORT": str(metrics_port),
@@ -41,40 +67,43 @@ def test_workers_share_the_ports_count_together_and_end_together(filled: str, da
         process = subprocess.Popen(
             [sys.executable, "-m", "featurestore_cli.main", "run", "server"], env={**ENV, **given}, stderr=out
         )
+    started = Started(process, port, grpc_port, metrics_port, log)
     try:
-        eventually(lambda: are_ready(metrics_port), within_s=60)
-        workers = [one for one in psutil.Process(process.pid).children() if "spawn_main" in " ".join(one.cmdline())]
-        assert len(workers) == 2
-        for _ in range(20):
-            assert ask(port, "POST", "/v1/features", BODY).json["rows"][0]["clicks"]["value"] == 7
-        counted = {line for line in metrics(port) if line.startswith('fs_server_requests_total{outcome="ANSWERED"')}
-        assert 'fs_server_requests_total{outcome="ANSWERED",transport="http"} 20.0' in counted
-        with grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel:
-            column = pb.KeyColumn(integers=pb.Integers(values=[7]))
-            asked = pb.GetFeaturesRequest(features=["clicks"], keys={"user_id": column})
-            reply = pb_grpc.FeaturesStub(channel).GetFeatures(asked, timeout=10)
-            assert list(reply.columns[0].integers.values) == [7]
-        workers[0].kill()
-        eventually(lambda: b"starting it again" in log.read_bytes(), within_s=30)
-        eventually(lambda: are_ready(metrics_port), within_s=60)
-        everyone = psutil.Process(process.pid).children()
-        os.kill(process.pid, end)
-        assert process.wait(30) == (0 if end == signal.SIGTERM else -end)
-        _, alive = psutil.wait_procs(everyone, timeout=30)
-        assert alive == []
+        eventually(lambda: started.is_ready, within_s=60)
+        yield started
     finally:
         if process.poll() is None:
             process.kill()
             process.wait(30)
 
 
-def are_ready(metrics_port: int) -> bool:
-    """All of them, as the process that started them says."""
-    try:
-        return ask(metrics_port, "GET", "/health").json == {"state": "ready", "note": "2 workers"}
-    except OSError:
-        return False
+def assert_all_end(started: Started, end: int, code: int) -> None:
+    everyone = started.children
+    os.kill(started.process.pid, end)
+    assert started.process.wait(30) == code
+    _, alive = psutil.wait_procs(everyone, timeout=30)
+    assert alive == []
 
 
-def metrics(port: int) -> list[str]:
-    return ask(port, "GET", "/metrics").body.decode().splitlines()
+def test_workers_share_the_ports_count_together_and_are_started_again(filled: str, data: Path) -> None:
+    with two_workers(filled, data) as started:
+        workers = [one for one in started.children if "spawn_main" in " ".join(one.cmdline())]
+        assert len(workers) == 2
+        for _ in range(20):
+            assert ask(started.port, "POST", "/v1/features", BODY).json["rows"][0]["clicks"]["value"] == 7
+        counted = ask(started.port, "GET", "/metrics").body.decode().splitlines()
+        assert 'fs_server_requests_total{outcome="ANSWERED",transport="http"} 20.0' in counted
+        with grpc.insecure_channel(f"127.0.0.1:{started.grpc_port}") as channel:
+            column = pb.KeyColumn(integers=pb.Integers(values=[7]))
+            asked = pb.GetFeaturesRequest(features=["clicks"], keys={"user_id": column})
+            reply = pb_grpc.FeaturesStub(channel).GetFeatures(asked, timeout=10)
+            assert list(reply.columns[0].integers.values) == [7]
+        workers[0].kill()
+        eventually(lambda: b"starting it again" in started.log.read_bytes(), within_s=30)
+        eventually(lambda: started.is_ready, within_s=60)
+        assert_all_end(started, signal.SIGTERM, 0)
+
+
+def test_workers_end_with_the_process_that_started_them(filled: str, data: Path) -> None:
+    with two_workers(filled, data) as started:
+        assert_all_end(started, signal.SIGKILL, -signal.SIGKILL)
