@@ -40,12 +40,13 @@ class LedgerRow:
 class Ledger:
     """A copy of the ledger that is brought up to date by what is new. Not thread-safe.
 
-    Which database it is (its epoch) is read with the news: after a rebuild, a restore or an erasure, which changes
-    earlier lines, the copy starts anew.
+    Which database it is is read with the news: after a rebuild, a restore or an erasure, which changes earlier lines,
+    the copy starts anew.
     """
 
     def __init__(self) -> None:
-        self.epoch = ""
+        self.epoch = ""  # of the database; an erasure leaves it as it is
+        self._erasures = 0
         self._rows: dict[Pair, LedgerRow] = {}
         self._by_target: dict[str, list[LedgerRow]] = {}
         self._last = 0
@@ -65,15 +66,16 @@ class Ledger:
 
     def _read_page(self, database: Database) -> bool:
         """Return whether there may be more."""
-        epoch, news = read_news(database, self._last, _PAGE_ROWS)
-        if epoch != self.epoch:
+        news = read_news(database, self._last, _PAGE_ROWS)
+        if (news.epoch, news.erasures) != (self.epoch, self._erasures):
             fresh = self._last == 0
-            self.epoch, self._rows, self._by_target, self._last = epoch, {}, {}, 0
+            self.epoch, self._erasures = news.epoch, news.erasures
+            self._rows, self._by_target, self._last = {}, {}, 0
             if not fresh:
-                return True  # what was asked for was beyond another database's end
-        for one in news:
+                return True  # what was asked for was beyond another database's end, or what lies before it has changed
+        for one in news.rows:
             self._add(one)
-        return len(news) == _PAGE_ROWS
+        return len(news.rows) == _PAGE_ROWS
 
     def _add(self, row: LedgerRow) -> None:
         self._rows[row.batch_id, row.target] = row
@@ -81,10 +83,20 @@ class Ledger:
         self._last = row.commit_seq
 
 
-def read_news(database: Database, last: int, page_rows: int) -> tuple[str, list[LedgerRow]]:
-    """The database's epoch, and the ledger lines after the commit_seq `last`, in order, at most `page_rows`."""
-    news = database.query(_NEWS, {"last": last, "page": page_rows}, into=_News)
-    return news[0].epoch, [one.row() for one in news if one.batch_id is not None]
+@dataclass(frozen=True, slots=True)
+class News:
+    """What was committed after some commit_seq."""
+
+    epoch: str  # which database it is: another one after a rebuild or a restore
+    erasures: int  # that there were; each may have changed any line
+    rows: list[LedgerRow]
+
+
+def read_news(database: Database, last: int, page_rows: int) -> News:
+    """The ledger lines after the commit_seq `last`, in order, at most `page_rows`."""
+    lines = database.query(_NEWS, {"last": last, "page": page_rows}, into=_Line)
+    rows = [one.row() for one in lines if one.batch_id is not None]
+    return News(lines[0].epoch, lines[0].erasures, rows)
 
 
 def ledger_row(database: Database, batch_id: str, target: str) -> LedgerRow | None:
@@ -136,10 +148,11 @@ class _Registered:
 
 
 @dataclass(frozen=True, slots=True)
-class _News:
-    """A row of sql/ledger_news.sql; without news there is one row, with the epoch alone."""
+class _Line:
+    """A row of sql/ledger_news.sql; without news there is one row, without a line."""
 
     epoch: str
+    erasures: int
     batch_id: str | None
     target: str
     commit_seq: int

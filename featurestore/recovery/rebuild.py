@@ -12,6 +12,7 @@ from featurestore.apply import Applied, apply_batches
 from featurestore.database.embedded import EmbeddedDatabase
 from featurestore.definitions.project import Project
 from featurestore.errors import TransientError
+from featurestore.landing.disk import fsync_directory
 from featurestore.landing.zone import LandingZone
 from featurestore.offline.lake import Lake
 from featurestore.offline.log import Ledger
@@ -66,6 +67,7 @@ def rebuild(project: Project, file: Path, zone: LandingZone, lake: Lake, *, prog
             lake.publish(database, datetime.now(UTC))
     _remove(file)
     unfinished.replace(file)
+    fsync_directory(file.parent)
     if somebody_was_erased:
         with closing(EmbeddedDatabase(file, lake_dir=lake.root)) as database:
             take_out_again(zone, lake, database)

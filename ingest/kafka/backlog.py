@@ -96,11 +96,11 @@ class Backlog:
     def _read_ledger(self, database: Database) -> None:
         more = True
         while more:
-            epoch, rows = read_news(database, self._last, _PAGE_ROWS)
-            if epoch != self._epoch:
-                self._forget(epoch)
+            news = read_news(database, self._last, _PAGE_ROWS)
+            if news.epoch != self._epoch:
+                self._forget(news.epoch)
                 continue
-            own = (row for row in rows if row.batch_id.partition("/")[0] in self._sources)
+            own = (row for row in news.rows if row.batch_id.partition("/")[0] in self._sources)
             self._applied.update((row.batch_id, row.target) for row in own if row.batch_id not in self._covered)
-            self._last = rows[-1].commit_seq if rows else self._last
-            more = len(rows) == _PAGE_ROWS
+            self._last = news.rows[-1].commit_seq if news.rows else self._last
+            more = len(news.rows) == _PAGE_ROWS

@@ -1,6 +1,7 @@
 """The copy of the ledger follows the database, over restarts and rebuilds."""
 
 from collections.abc import Generator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from featurestore.database.embedded import EmbeddedDatabase
 from featurestore.database.jobs import SchemaJob
 from featurestore.offline import log
-from featurestore.offline.log import Ledger, TargetCounts, accounting, registered
+from featurestore.offline.log import Ledger, TargetCounts, accounting, last_line, registered
 from tests.featurestore.database.examples import ACTIVITY, SCHEMA, job, line, table
 
 
@@ -81,6 +82,23 @@ def test_a_restored_database_is_another_one_though_its_lines_are_old(tmp_path: P
     ledger.refresh(database)
     assert (ledger.epoch, [one.batch_id for one in ledger.lines("activity@v1")]) == ("restored", ["a", "b"])
     database.close()
+
+
+def test_after_an_erasure_it_is_the_same_database_with_other_lines(tmp_path: Path) -> None:
+    file = tmp_path / "own.duckdb"
+    with closing(EmbeddedDatabase(file)) as database:
+        database.ensure(SCHEMA)
+        database.append(job(("a", 3)))
+        ledger = Ledger()
+        ledger.refresh(database)
+        before = ledger.epoch
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("UPDATE applied SET logged = 2, erased = 1")
+        connection.execute("INSERT INTO erasures VALUES (now(), 'user', 1)")
+    with closing(EmbeddedDatabase(file)) as database:
+        ledger.refresh(database)
+        assert ledger.rows["a", "activity@v1"].erased == 1
+        assert ledger.epoch == before == last_line(database, "activity@v1")[0]
 
 
 def test_targets_are_registered_once(database: EmbeddedDatabase) -> None:

@@ -98,6 +98,19 @@ def test_after_the_log_was_restored_what_it_lacks_is_taken_away(platform: Platfo
     assert isinstance(platform.look_for_loss(), dg.SkipReason)
 
 
+def test_an_erasure_is_no_loss_and_a_rebuild_after_one_is_the_last(platform: Platform) -> None:
+    platform.land("a", "b")
+    platform.settle()
+    spoil(platform, "INSERT INTO erasures VALUES (now(), 'user', 1)")
+    platform.use(PROJECT)
+    assert isinstance(platform.look_for_loss(), dg.SkipReason)
+    spoil(platform, "UPDATE store_info SET epoch = 'another'")
+    platform.use(PROJECT)
+    assert platform.rebuild(platform.look_for_loss())
+    platform.use(PROJECT)
+    assert isinstance(platform.look_for_loss(), dg.SkipReason)
+
+
 def test_one_rebuild_at_a_time(lost: Platform) -> None:
     request = lost.look_for_loss()
     tags = {REBUILD_TAG: request.tags[REBUILD_TAG]}
