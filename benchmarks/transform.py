@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 import featurestore as fs
 from benchmarks.ratio import Way, compare
-from featurestore.landing.batch import Batch, landed_schema
+from featurestore.landing.batch import Batch
+from featurestore.landing.schema import landed_schema
 from featurestore.transform.rows import feature_rows
 
 ROWS = 100_000

@@ -9,8 +9,8 @@ from featurestore.database.raw import RawRelations, RawSource
 from featurestore.database.service import DatabaseService
 from featurestore.database.tables import schema_job
 from featurestore.definitions.project import Project, load_project
-from featurestore.landing.batch import landed_schema
 from featurestore.landing.disk import DiskStorage
+from featurestore.landing.schema import landed_schema
 from featurestore.landing.zone import LandingZone
 from featurestore.process.daemon import Daemon, run_until_signalled
 from featurestore.process.health import Health

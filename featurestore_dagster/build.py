@@ -1,4 +1,9 @@
-"""Everything Dagster needs for a project, to use as it is or to merge into a code location of one's own."""
+"""Everything Dagster needs for a project, to use as it is or to merge into a code location of one's own.
+
+What is imported here is loaded with the code, by every process that loads it; so these modules import what they declare
+with. What a run or a tick does needs Arrow, Redis and most of the library: that stands in steps/, which the body of an
+asset or check imports, and clients are imported where they are opened, in services.py.
+"""
 
 from functools import partial
 

@@ -7,7 +7,7 @@ import dagster as dg
 import msgspec
 from dagster._core.scheduler.instigation import InstigatorType, SensorInstigatorData
 
-from featurestore.landing.zone import utc_now
+from featurestore.landing.batch import utc_now
 from featurestore_dagster.names import LANDED_SENSOR, PLAIN, Keys
 from featurestore_dagster.sensors.cursor import Cursor
 

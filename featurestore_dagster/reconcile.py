@@ -7,8 +7,8 @@ import dagster as dg
 
 from featurestore.definitions.project import Project
 from featurestore.errors import FeatureStoreError
+from featurestore.landing.batch import utc_now
 from featurestore.landing.pending import RunLimits, plan_runs
-from featurestore.landing.zone import utc_now
 from featurestore.settings import DagsterSettings
 from featurestore_dagster.liveness import RunProcesses
 from featurestore_dagster.names import PLAIN, Keys

@@ -7,23 +7,34 @@ configuration of a run, so they stand in no run, event or page.
 from collections.abc import Generator
 from contextlib import closing
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
-from featurestore.database.client import Database
 from featurestore.errors import TerminalError
 from featurestore.landing.batch import Batch
-from featurestore.landing.zone import LandingZone
-from featurestore.models.production import Publishes
-from featurestore.models.publish import ModelStore
-from featurestore.offline.lake import Lake
-from featurestore.online.store import OnlineStore
 from featurestore.settings import Settings
-from featurestore.training.files import TrainingSetFiles
 from featurestore_dagster.names import Keys
-from featurestore_dagster.services import Blobs, landing_zone, open_blobs, open_database, open_models, open_online
+from featurestore_dagster.services import (
+    Blobs,
+    landing_zone,
+    open_blobs,
+    open_database,
+    open_lake,
+    open_models,
+    open_online,
+    open_training_sets,
+)
+
+if TYPE_CHECKING:
+    from featurestore.database.client import Database
+    from featurestore.landing.zone import LandingZone
+    from featurestore.models.production import Publishes
+    from featurestore.models.publish import ModelStore
+    from featurestore.offline.lake import Lake
+    from featurestore.online.store import OnlineStore
+    from featurestore.training.files import TrainingSetFiles
 
 Resources = dict[str, object]
 
@@ -39,19 +50,19 @@ class Given:
         return self._of("batches")
 
     @property
-    def landing(self) -> LandingZone:
+    def landing(self) -> "LandingZone":
         return self._of("landing")
 
     @property
-    def database(self) -> Database:
+    def database(self) -> "Database":
         return self._of("database")
 
     @property
-    def lake(self) -> Lake:
+    def lake(self) -> "Lake":
         return self._of("lake")
 
     @property
-    def online(self) -> OnlineStore:
+    def online(self) -> "OnlineStore":
         return self._of("online")
 
     @property
@@ -59,11 +70,11 @@ class Given:
         return self._of("blobs")
 
     @property
-    def models(self) -> Publishes:
+    def models(self) -> "Publishes":
         return self._of("models")
 
     @property
-    def training_sets(self) -> TrainingSetFiles:
+    def training_sets(self) -> "TrainingSetFiles":
         return self._of("training_sets")
 
     def _of(self, name: str) -> Any:
@@ -75,7 +86,7 @@ class BatchSelection(dg.ConfigurableResource):
 
     batch_ids: list[str] = Field(default=[], description="Paths below the landing zone; empty: all of the hours.")
 
-    def of(self, zone: LandingZone, source: str, window: dg.TimeWindow) -> list[Batch]:
+    def of(self, zone: "LandingZone", source: str, window: dg.TimeWindow) -> list[Batch]:
         """The selected batches of `source` that landed in the window, by landing time.
 
         Raises:
@@ -93,20 +104,20 @@ def resources(settings: Settings, keys: Keys) -> Resources:
     """The resources of a running platform."""
 
     @dg.resource(description="The landed batches.")
-    def landing() -> LandingZone:
+    def landing() -> "LandingZone":
         return landing_zone(settings)
 
     @dg.resource(description="The log, through the database service.")
-    def database() -> Generator[Database]:
+    def database() -> Generator["Database"]:
         with closing(open_database(settings)) as client:
             yield client
 
     @dg.resource(description="Closed days of the log, in Parquet files.")
-    def lake() -> Lake:
-        return Lake(settings.lake_dir.absolute(), after_days=settings.lake.after_days)
+    def lake() -> "Lake":
+        return open_lake(settings)
 
     @dg.resource(description="The newest values, in Redis.")
-    def online() -> Generator[OnlineStore]:
+    def online() -> Generator["OnlineStore"]:
         with closing(open_online(settings)) as store:
             yield store
 
@@ -116,13 +127,13 @@ def resources(settings: Settings, keys: Keys) -> Resources:
             yield container
 
     @dg.resource(description="The models in production, in Redis.")
-    def models() -> Generator[ModelStore]:
+    def models() -> Generator["ModelStore"]:
         with closing(open_models(settings)) as store:
             yield store
 
     @dg.resource(description="The directory of training sets that assets make.")
-    def training_sets() -> TrainingSetFiles:
-        return TrainingSetFiles(settings.training_sets_dir.absolute())
+    def training_sets() -> "TrainingSetFiles":
+        return open_training_sets(settings)
 
     found: Resources = {
         "batches": BatchSelection(),
@@ -138,7 +149,7 @@ def resources(settings: Settings, keys: Keys) -> Resources:
 
 
 @lru_cache(maxsize=1_000)
-def _named(zone: LandingZone, batch_id: str) -> Batch:
+def _named(zone: "LandingZone", batch_id: str) -> Batch:
     """A landed file never changes, and each step of a run asks for the same ones."""
     try:
         return zone.batch(batch_id)

@@ -24,9 +24,10 @@ from dagster_duckdb import DuckDBResource
 
 from featurestore.database.embedded import EmbeddedDatabase
 from featurestore.definitions.source import Source
-from featurestore.landing.batch import Batch, landed_schema
+from featurestore.landing.batch import Batch
 from featurestore.landing.erasures import Erasures
 from featurestore.landing.publish import Published
+from featurestore.landing.schema import landed_schema
 from featurestore.landing.zone import LandingZone, kafka_chain
 from featurestore.models.memory import MemoryBlobs, MemoryModelStore
 from featurestore.offline.lake import Lake

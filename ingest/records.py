@@ -23,8 +23,8 @@ from featurestore.definitions.dtypes import ScalarType
 from featurestore.definitions.source import Source
 from featurestore.entity_id import entity_id
 from featurestore.errors import TerminalError
-from featurestore.landing.batch import TIMESTAMP, landed_schema
 from featurestore.landing.columns import LATEST, Door, Rejection, refused, without
+from featurestore.landing.schema import TIMESTAMP, landed_schema
 from ingest.reasons import RepeatedError, reason
 
 pc: Any = pyarrow.compute  # the stubs do not know that kernels take scalars too

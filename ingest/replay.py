@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from featurestore.definitions.project import Project
-from featurestore.landing.batch import Batch
+from featurestore.landing.batch import Batch, utc_now
 from featurestore.landing.columns import Door
 from featurestore.landing.publish import Published
-from featurestore.landing.zone import LandingZone, replay_chain, utc_now
+from featurestore.landing.zone import LandingZone, replay_chain
 from ingest.records import JsonDecoder
 
 

@@ -12,7 +12,8 @@ import pyarrow.compute
 from featurestore.definitions.long_form import LongForm
 from featurestore.definitions.project import Project
 from featurestore.definitions.source import Source
-from featurestore.landing.batch import from_micros, sequences, to_micros
+from featurestore.landing.batch import from_micros, to_micros
+from featurestore.landing.schema import sequences
 
 pc: Any = pyarrow.compute  # the stubs do not know that kernels take scalars too
 

@@ -14,8 +14,9 @@ from uuid import uuid4
 import pyarrow as pa
 
 from featurestore.landing import dead_letters, parquet
-from featurestore.landing.batch import MICROSECOND, Batch, time_range
+from featurestore.landing.batch import MICROSECOND, Batch
 from featurestore.landing.dead_letters import DeadLetter
+from featurestore.landing.schema import time_range
 from featurestore.landing.storage import Storage
 
 

@@ -9,11 +9,12 @@ import pyarrow as pa
 
 from featurestore.definitions.source import Source
 from featurestore.errors import TerminalError
-from featurestore.landing.batch import landed_schema, sequences
+from featurestore.landing.batch import utc_now
 from featurestore.landing.columns import Door, clock_is_wrong, refused, without
 from featurestore.landing.dead_letters import DeadLetter
+from featurestore.landing.schema import landed_schema, sequences
 from featurestore.landing.uploads import Manifest
-from featurestore.landing.zone import LandingZone, utc_now
+from featurestore.landing.zone import LandingZone
 
 PART_ROWS = 1_000_000
 

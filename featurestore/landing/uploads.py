@@ -17,9 +17,10 @@ import pyarrow as pa
 
 from featurestore.errors import CorruptFileError, FormatError, TerminalError
 from featurestore.landing import dead_letters, parquet
-from featurestore.landing.batch import Batch, from_micros, time_range, to_micros
+from featurestore.landing.batch import Batch, from_micros, to_micros
 from featurestore.landing.dead_letters import DeadLetter
 from featurestore.landing.disk import TEMPORARY
+from featurestore.landing.schema import time_range
 from featurestore.landing.storage import Storage
 
 DIRECTORY = "upload="  # and the id

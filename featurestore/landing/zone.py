@@ -3,7 +3,7 @@
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from featurestore.entity_id import hash64
 from featurestore.errors import CorruptFileError, TerminalError
 from featurestore.landing import dead_letters, parquet
-from featurestore.landing.batch import Batch
+from featurestore.landing.batch import Batch, utc_now
 from featurestore.landing.believed import Believed
 from featurestore.landing.chain import BATCH_FILE, Floor, read_floor
 from featurestore.landing.dead_letters import DeadLetter
@@ -25,10 +25,6 @@ from featurestore.landing.uploads import DIRECTORY, UploadLanding
 from featurestore.settings import Settings
 
 _LEFTOVER_FILE = re.compile(rf"\.?(\d{{20}})\.[0-9a-f]+({re.escape(dead_letters.SUFFIX)}|{re.escape(TEMPORARY)})")
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 def kafka_chain(source: str, cluster_id: str, topic_id: str, partition: int) -> str:

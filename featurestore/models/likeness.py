@@ -8,7 +8,7 @@ from featurestore.database.client import Database
 from featurestore.definitions.project import Project
 from featurestore.definitions.view import FeatureView
 from featurestore.models.metadata import ModelVersion
-from featurestore.offline.tables import log_relation
+from featurestore.offline.relations import log_relation
 from featurestore.order import ORDER_SQL
 
 FAR = 0.25  # of the Kolmogorov-Smirnov distance, and of the difference between shares of NULL

@@ -16,8 +16,8 @@ from featurestore.database.lake_files import landed_on
 from featurestore.landing import parquet
 from featurestore.landing.disk import DiskStorage
 from featurestore.landing.storage import Storage
+from featurestore.offline.relations import hot_relation, log_name
 from featurestore.offline.snapshot import page_rows
-from featurestore.offline.tables import hot_relation, log_name
 from featurestore.order import HEAD
 
 Kind = Literal["rows", "ledger", "quarantined"]

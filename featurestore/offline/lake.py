@@ -24,8 +24,8 @@ from featurestore.errors import TransientError
 from featurestore.landing.disk import make_directories
 from featurestore.offline.export import Export, LogColumns
 from featurestore.offline.manifest import Manifest, listed_files, publish, read_manifest
+from featurestore.offline.relations import hot_relation
 from featurestore.offline.snapshot import newest_commit_seq
-from featurestore.offline.tables import hot_relation
 
 log = logging.getLogger(__name__)
 

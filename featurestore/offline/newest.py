@@ -8,8 +8,8 @@ import pyarrow as pa
 from featurestore.database.client import Database
 from featurestore.definitions.view import FeatureView
 from featurestore.entity_id import WHOLE, Piece
+from featurestore.offline.relations import log_relation
 from featurestore.offline.snapshot import page_rows
-from featurestore.offline.tables import log_relation
 from featurestore.order import HEAD, ORDER_SQL
 
 

@@ -20,7 +20,7 @@ from featurestore.definitions.names import check_name
 from featurestore.entity_id import hash64
 from featurestore.errors import CorruptFileError, TransientError
 from featurestore.offline.held import Held
-from featurestore.offline.tables import hot_relation, log_relation
+from featurestore.offline.relations import hot_relation, log_relation
 from featurestore.order import HEAD
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much

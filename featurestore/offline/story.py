@@ -10,7 +10,7 @@ from featurestore.definitions.rings import ring_windows
 from featurestore.definitions.view import FeatureView
 from featurestore.landing.batch import Batch, to_micros
 from featurestore.landing.zone import LandingZone
-from featurestore.offline.tables import log_relation
+from featurestore.offline.relations import log_relation
 from featurestore.order import ORDER_SQL
 
 _LINE = "SELECT batch_id, applied_at FROM applied WHERE target = $target AND commit_seq = $commit_seq"

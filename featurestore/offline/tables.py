@@ -1,28 +1,8 @@
-"""A view's place in the log: its table, and the job that makes every table of a project.
+"""A view's table in the log, and the job that makes every table of a project.
 
 The code stands in `database.tables`, because the database service registers the declared views at its start.
 """
 
-from featurestore.database.jobs import ViewTable
 from featurestore.database.tables import MODEL_METADATA, schema_job, view_table
-from featurestore.definitions.names import check_name
-from featurestore.definitions.view import FeatureView
 
-__all__ = ["MODEL_METADATA", "hot_relation", "log_name", "log_relation", "schema_job", "view_table"]
-
-
-def log_relation(view: FeatureView | ViewTable | str) -> str:
-    """The log of a view's version (or target), as SQL names it: all its rows."""
-    return f'log."{log_name(view)}"'
-
-
-def hot_relation(target: str) -> str:
-    """Those of its rows that have not moved to the lake."""
-    return f'hot."{log_name(target)}"'
-
-
-def log_name(view: FeatureView | ViewTable | str) -> str:
-    """Raises DefinitionError for a text that is no target: a receipt's becomes SQL here."""
-    name, _, version = (view if isinstance(view, str) else view.target).partition("@v")
-    check_name(name, "view")
-    return f"{name}_v{int(version)}"
+__all__ = ["MODEL_METADATA", "schema_job", "view_table"]

@@ -19,7 +19,7 @@ from featurestore.definitions.rings import Ring
 from featurestore.definitions.view import FeatureView
 from featurestore.entity_id import WHOLE, Piece
 from featurestore.landing.batch import from_micros, to_micros
-from featurestore.offline.tables import log_relation
+from featurestore.offline.relations import log_relation
 from featurestore.order import HEAD, ORDER_COLUMNS
 from featurestore.windows import Window, tile_sql
 

@@ -15,7 +15,8 @@ from featurestore.entity_id import entity_id
 from featurestore.errors import DefinitionError, TerminalError
 from featurestore.online.store import OnlineStore, Read
 from featurestore.online.values import OnlineValue, Scalar, Status
-from featurestore.transform.derive import TYPES, Derivation, Input, derivation, derive
+from featurestore.transform.derivation import TYPES, Derivation, Input, derivation
+from featurestore.transform.derive import derive
 
 MAX_PLANS = 256  # kept
 

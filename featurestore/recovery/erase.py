@@ -24,14 +24,14 @@ from featurestore.definitions.project import Project
 from featurestore.definitions.view import FeatureView
 from featurestore.errors import TerminalError
 from featurestore.landing import erase as landed_files
-from featurestore.landing.batch import from_micros, to_micros
+from featurestore.landing.batch import from_micros, to_micros, utc_now
 from featurestore.landing.erase import TakenOut
 from featurestore.landing.erasures import Erasure, Erasures, key_texts_of
-from featurestore.landing.zone import LandingZone, utc_now
+from featurestore.landing.zone import LandingZone
 from featurestore.offline import erase as lake_files
 from featurestore.offline.lake import Lake
 from featurestore.offline.newest import newest_rows
-from featurestore.offline.tables import log_relation
+from featurestore.offline.relations import log_relation
 from featurestore.offline.tiles import recent_tiles
 from featurestore.online.persistence import rewrite_files
 from featurestore.online.store import OnlineStore

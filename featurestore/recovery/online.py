@@ -14,8 +14,6 @@ from featurestore.online.store import OnlineStore
 from featurestore.online.sweep import sweep, sweep_windows
 from featurestore.online.values import PutCounts
 
-PIECES = 16  # of a rebuild, each noted when it is done, so that one that was cut off goes on where it was
-
 
 @dataclass(frozen=True, slots=True)
 class Refilled:

@@ -12,7 +12,8 @@ from featurestore.database.embedded import EmbeddedDatabase
 from featurestore.definitions.project import Project
 from featurestore.definitions.source import Source, SourceColumn
 from featurestore.errors import TerminalError
-from featurestore.landing.batch import Batch, landed_schema, time_range
+from featurestore.landing.batch import Batch
+from featurestore.landing.schema import landed_schema, time_range
 from featurestore.landing.zone import LandingZone
 from featurestore.offline.log import Ledger
 from featurestore.offline.tables import schema_job

@@ -19,7 +19,8 @@ from featurestore.training.pit_plan import Column, PitPlan, RowRead, ViewRead
 from featurestore.training.spine import Entities, Int64s, Spine, places
 from featurestore.training.timeline import Bounds, Moments, Timeline, codes_of, int64s
 from featurestore.training.window_features import fold_windows
-from featurestore.transform.derive import TYPES, derive
+from featurestore.transform.derivation import TYPES
+from featurestore.transform.derive import derive
 
 Columns = dict[Column, pa.ChunkedArray | pa.Array]
 

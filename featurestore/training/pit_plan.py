@@ -12,7 +12,7 @@ from featurestore.definitions.reference import FeatureOf
 from featurestore.definitions.view import FeatureView, View, check_asked
 from featurestore.errors import DefinitionError, TerminalError
 from featurestore.landing.batch import from_micros, to_micros
-from featurestore.transform.derive import Derivation, derivation
+from featurestore.transform.derivation import Derivation, derivation
 from featurestore.windows import Window
 
 MICROSECOND = timedelta(microseconds=1)

@@ -13,7 +13,7 @@ from featurestore.training.fold import ADD, Operation, Ranges, Runs, Values, fol
 from featurestore.training.pit_plan import ViewRead, WindowRead
 from featurestore.training.spine import Int64s, pc, places
 from featurestore.training.timeline import Moments, Timeline
-from featurestore.transform.derive import TYPES
+from featurestore.transform.derivation import TYPES
 from featurestore.windows import Window
 
 _INT64 = np.iinfo(np.int64)

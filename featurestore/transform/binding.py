@@ -1,21 +1,19 @@
 """Bind every SQL of a project in an empty DuckDB: mistakes show when the code is loaded, before any row arrives."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 import duckdb
-import pyarrow as pa
 
-from featurestore.definitions.dtypes import DUCKDB, arrow_type
+from featurestore.definitions.dtypes import DUCKDB
 from featurestore.definitions.project import Project
+from featurestore.definitions.source import Source
 from featurestore.definitions.view import DerivedView, FeatureView
 from featurestore.errors import DefinitionError
-from featurestore.landing.batch import landed_schema
-from featurestore.transform.derive import TYPES, derivation
+from featurestore.transform.derivation import TYPES, derivation
 from featurestore.transform.render import expressions
-from featurestore.transform.rows import prepared_rows
 
 # What may be cast to a declared type without losing anything that the declaration promises.
 _NUMBERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
@@ -66,49 +64,69 @@ def bind(project: Project) -> None:
         sharing.setdefault((view.source, view.transform), []).append(view)
     with duckdb.connect(":memory:", config={"python_enable_replacements": False}) as connection:
         for views in sharing.values():
-            source = views[0].source
-            rows = prepared_rows(views[0], _empty(landed_schema(source)))
+            columns = _make_rows(connection, views[0])
             declared = [_Sql(view, *one) for view in views for one in expressions(view)]
-            _bind(connection, "rows", rows, declared, f"source {source.name!r}")
+            _bind(connection, "rows", columns, declared, f"source {views[0].source.name!r}")
         for view in project.derived_views:
-            what = derivation(view)
-            inputs = _empty(pa.schema([(one.name, arrow_type(TYPES[one.dtype])) for one in what.inputs]))
+            columns = {one.name: DUCKDB[TYPES[one.dtype]] for one in derivation(view).inputs}
+            _make(connection, "inputs", columns)
             declared = [_Sql(view, f"feature {f.name!r}", f.expression, DUCKDB[f.dtype]) for f in view.features]
-            _bind(connection, "inputs", inputs, declared, "the inputs")
+            _bind(connection, "inputs", list(columns), declared, "the inputs")
 
 
-def _empty(schema: pa.Schema) -> pa.Table:
-    """Not `schema.empty_table()`: that looks for pandas, and takes half a second when it finds it."""
-    return pa.Table.from_batches([], schema)
+def _make_rows(connection: duckdb.DuckDBPyConnection, view: FeatureView) -> list[str]:
+    """The table `rows`, empty, as the SQL of a view sees it; returns its columns."""
+    columns = _columns(view.source)
+    if view.transform is None:
+        _make(connection, "rows", columns)
+        return list(columns)
+    from featurestore.transform.rows import no_rows  # here: without transforms, nothing at load needs Arrow
+
+    rows = no_rows(view)
+    connection.register("rows", rows)  # in front of a table of that name
+    return rows.column_names
+
+
+def _columns(source: Source) -> dict[str, str]:
+    """Those of the landed rows, then the times under their own names."""
+    declared = {column.name: DUCKDB[column.dtype] for column in source.columns.values()}
+    times = dict.fromkeys(source.times.values(), "TIMESTAMP")
+    return {"sequence": "BIGINT", **times, **declared, **dict.fromkeys(source.times, "TIMESTAMP")}
+
+
+def _make(connection: duckdb.DuckDBPyConnection, name: str, columns: Mapping[str, str]) -> None:
+    connection.unregister(name)
+    typed = ", ".join(f'"{column}" {dtype}' for column, dtype in columns.items())
+    connection.execute(f"CREATE OR REPLACE TABLE {name} ({typed})")
 
 
 def _bind(
-    connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table, declared: Sequence[_Sql], owner: str
+    connection: duckdb.DuckDBPyConnection, name: str, columns: Sequence[str], declared: Sequence[_Sql], owner: str
 ) -> None:
     """Check expressions over a table; all in one query, because of many views, and one by one to find the wrong one."""
-    for one in declared:
-        _check_words(one, table.column_names)
-    connection.register(name, table)
+    distinct = {one.text: one for one in reversed(declared)}
+    for one in distinct.values():
+        _check_words(one, columns)
     try:
-        types = _types(connection, name, declared)
+        types = dict(zip(distinct, _types(connection, name, list(distinct)), strict=True))
     except duckdb.Error:
         for one in declared:
             try:
-                _types(connection, name, [one])
+                _types(connection, name, [one.text])
             except duckdb.Error as error:
-                raise _explained(str(error), one, table.column_names, owner) from error
+                raise _explained(str(error), one, columns, owner) from error
         raise
-    for one, found in zip(declared, types, strict=True):
+    for one in declared:
+        found = types[one.text]
         if found.partition("(")[0] not in _FITS[one.wanted]:
             raise one.wrong(f"the expression is {found}, but {one.wanted} is declared; cast it or declare it so")
-    connection.unregister(name)
 
 
-def _types(connection: duckdb.DuckDBPyConnection, name: str, declared: Iterable[_Sql]) -> list[str]:
+def _types(connection: duckdb.DuckDBPyConnection, name: str, texts: Sequence[str]) -> list[str]:
     """The type of each expression. WHERE takes only what is one value per row."""
-    texts = [f'({one.text}) AS "?{number}"' for number, one in enumerate(declared)]
+    named = ", ".join(f'({text}) AS "?{number}"' for number, text in enumerate(texts))
     is_row = " OR ".join(f'"?{number}" IS NULL' for number in range(len(texts)))
-    return [str(one) for one in connection.sql(f"SELECT {', '.join(texts)} FROM {name} WHERE {is_row}").types]
+    return [str(one) for one in connection.sql(f"SELECT {named} FROM {name} WHERE {is_row}").types]
 
 
 def _check_words(one: _Sql, columns: Sequence[str]) -> None:

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from featurestore.definitions.view import FeatureView
 from featurestore.errors import TerminalError
-from featurestore.landing.batch import TIMESTAMP, Batch, landed_schema, to_micros
+from featurestore.landing.batch import Batch, to_micros
+from featurestore.landing.schema import TIMESTAMP, landed_schema
 from featurestore.order import HEAD, tie
 from featurestore.transform.render import KEPT, MISSING_KEY, check_name, checks_sql, features_sql
 from featurestore.transform.scratch import run_sql
@@ -82,6 +83,12 @@ def prepared_rows(view: FeatureView, table: pa.Table) -> pa.Table:
     if transformed.num_rows != rows.num_rows or not transformed.column("sequence").equals(rows["sequence"]):
         raise TerminalError(f"{where}: a transform adds columns; it must keep the rows and their order")
     return transformed
+
+
+def no_rows(view: FeatureView) -> pa.Table:
+    """What `prepared_rows` makes of nothing: its columns."""
+    # Not `schema.empty_table()`: that looks for pandas, and takes half a second when it finds it.
+    return prepared_rows(view, pa.Table.from_batches([], landed_schema(view.source)))
 
 
 def _as_declared(view: FeatureView, table: pa.Table) -> pa.Table:

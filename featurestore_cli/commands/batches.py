@@ -7,8 +7,8 @@ import dagster as dg
 
 from featurestore.definitions.project import load_project
 from featurestore.errors import TerminalError
+from featurestore.landing.batch import utc_now
 from featurestore.landing.pending import Pending, Trouble, find_pending
-from featurestore.landing.zone import utc_now
 from featurestore.settings import Settings
 from featurestore_cli.arguments import add_json
 from featurestore_cli.output import age, complain, emit, records, say

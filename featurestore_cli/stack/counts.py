@@ -10,7 +10,7 @@ from featurestore.definitions.view import FeatureView
 from featurestore.landing.batch import from_micros
 from featurestore.landing.zone import LandingZone
 from featurestore.offline.log import Ledger, TargetCounts, accounting, registered
-from featurestore.offline.tables import log_relation
+from featurestore.offline.relations import log_relation
 from featurestore.online.store import OnlineStore
 from featurestore.settings import Settings
 from featurestore.store import connect

@@ -2,21 +2,24 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from featurestore.database.client import Database
 from featurestore.definitions.durations import duration
 from featurestore.definitions.project import Project
 from featurestore.definitions.view import FeatureView
 from featurestore.errors import FeatureStoreError
 from featurestore.landing.pending import Cause
-from featurestore.offline.lake import Lake
 from featurestore_dagster.assets.schema import copied_lineage, declared_in, log_columns, owners
 from featurestore_dagster.checks.scope import versions_by_name
 from featurestore_dagster.names import DATABASE_POOL, LAKE, PLAIN, Keys
 from featurestore_dagster.resources import Given
 from featurestore_dagster.runs import failure
+
+if TYPE_CHECKING:
+    from featurestore.database.client import Database
+    from featurestore.offline.lake import Lake
 
 JOB = "lake"
 
@@ -80,7 +83,9 @@ def _spec(key: dg.AssetKey, versions: Sequence[FeatureView], keys: Keys) -> dg.A
     )
 
 
-def _moved(key: dg.AssetKey, versions: Sequence[FeatureView], database: Database, lake: Lake) -> dg.MaterializeResult:
+def _moved(
+    key: dg.AssetKey, versions: Sequence[FeatureView], database: "Database", lake: "Lake"
+) -> dg.MaterializeResult:
     view = versions[0].name
     keep = {one.target: duration(one.keep, "keep") for one in versions if one.keep}
     moved = lake.move(database, view, datetime.now(UTC), keep=keep)

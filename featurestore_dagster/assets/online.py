@@ -1,22 +1,14 @@
 """The online store, filled again from the log."""
 
-from collections.abc import Mapping
-from datetime import UTC, datetime
-
 import dagster as dg
 from pydantic import Field
 
 from featurestore.definitions.project import Project
-from featurestore.entity_id import Piece
-from featurestore.errors import FeatureStoreError
-from featurestore.landing.pending import Cause
-from featurestore.recovery.online import PIECES, Refilled, refill
 from featurestore_dagster.names import DATABASE_POOL, ONLINE, PLAIN, Keys
 from featurestore_dagster.partitions import SINGLE_RUN, beta_features
-from featurestore_dagster.resources import Given
-from featurestore_dagster.runs import failure
 
 REBUILD_TAG = "featurestore/rebuild"
+PIECES = 16  # each noted when it is done, so that a rebuild that was cut off goes on where it was
 ENTITY_PIECES = dg.StaticPartitionsDefinition([f"{number:02d}" for number in range(PIECES)])
 
 
@@ -54,30 +46,9 @@ def online_rebuild(project: Project, keys: Keys = PLAIN) -> dg.AssetsDefinition:
             pool=DATABASE_POOL,
         )
         def rebuild(context: dg.AssetExecutionContext, config: Rebuild) -> dg.MaterializeResult:
-            given = Given(context, keys)
+            from featurestore_dagster.steps.online import rebuild_pieces
+
             chosen = [view for view in views if not config.views or view.name in config.views]
-            done = {view.target: Refilled() for view in chosen}
-            try:
-                for key in context.partition_keys:
-                    for view in chosen:
-                        piece = Piece(int(key), PIECES)
-                        done[view.target] += refill(view, piece, given.database, given.online, now=datetime.now(UTC))
-                    context.log.info("piece %s of %d is filled", key, PIECES)
-            except FeatureStoreError as error:
-                raise failure(error, Cause.INFRASTRUCTURE) from error
-            return dg.MaterializeResult(metadata=_metadata(done))
+            return rebuild_pieces(context, chosen, keys)
 
     return rebuild
-
-
-def _metadata(done: Mapping[str, Refilled]) -> dict[str, dg.MetadataValue]:
-    return {
-        f"{target} {what}": dg.MetadataValue.int(number)
-        for target, one in done.items()
-        for what, number in (
-            ("written", one.put.written),
-            ("newer already", one.put.stale),
-            ("tiles", one.put.tiles),
-            ("not in the log", one.removed),
-        )
-    }

@@ -7,7 +7,7 @@ import dagster as dg
 
 from featurestore.definitions.project import Project
 from featurestore.definitions.view import FeatureView
-from featurestore.offline.tables import log_relation
+from featurestore.offline.relations import log_relation
 from featurestore_dagster.checks.scope import Check, Finding, Scope, definitions_of, versions_by_name
 from featurestore_dagster.names import PLAIN, Keys
 

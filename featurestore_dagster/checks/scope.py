@@ -3,20 +3,23 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from featurestore.database.client import Database
 from featurestore.definitions.project import Project
 from featurestore.definitions.view import FeatureView
 from featurestore.landing.batch import Batch, to_micros
 from featurestore.landing.pending import Target
-from featurestore.landing.zone import LandingZone
-from featurestore.offline.log import Ledger
-from featurestore.online.store import OnlineStore
-from featurestore_dagster.backlog import Backlog
 from featurestore_dagster.names import Keys
 from featurestore_dagster.resources import Given
+
+if TYPE_CHECKING:
+    from featurestore.database.client import Database
+    from featurestore.landing.zone import LandingZone
+    from featurestore.offline.log import Ledger
+    from featurestore.online.store import OnlineStore
+    from featurestore_dagster.backlog import Backlog
 
 LOOKS_BACK = timedelta(hours=24)
 
@@ -27,15 +30,15 @@ class Scope:
 
     landed: Sequence[Batch]
     damaged: Mapping[str, Sequence[str]]  # by source: what of the landing zone cannot be believed
-    ledger: Ledger
+    ledger: "Ledger"
     targets: Sequence[Target]
-    database: Database
-    online: OnlineStore
+    database: "Database"
+    online: "OnlineStore"
     now: datetime
 
     @classmethod
     def of(
-        cls, project: Project, landing: LandingZone, database: Database, online: OnlineStore, backlog: Backlog
+        cls, project: Project, landing: "LandingZone", database: "Database", online: "OnlineStore", backlog: "Backlog"
     ) -> "Scope":
         ledger = backlog.ledger(project, database)  # before the listing: what it has, has landed
         return cls(
@@ -117,6 +120,8 @@ def definitions_of(checks: Sequence[Check], project: Project, keys: Keys) -> lis
         required_resource_keys=keys.resources("landing", "database", "online"),
     )
     def run(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        from featurestore_dagster.backlog import Backlog
+
         given = Given(context, keys)
         scope = Scope.of(project, given.landing, given.database, given.online, Backlog())
         for key in context.selected_asset_check_keys:

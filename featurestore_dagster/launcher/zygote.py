@@ -20,6 +20,7 @@ import threading
 import traceback
 from contextlib import suppress
 from importlib import import_module
+from pkgutil import iter_modules
 
 import dagster as dg
 import msgspec
@@ -30,20 +31,24 @@ from dagster._serdes import deserialize_value
 from dagster._utils.hosted_user_process import recon_repository_from_origin
 from dagster._utils.interrupts import capture_interrupts
 
+from featurestore_dagster import steps
 from featurestore_dagster.launcher.loaded import LoadedFiles
 from featurestore_dagster.launcher.messages import MESSAGE_BYTES, Order, Reply
 from featurestore_dagster.launcher.worker import WORKER_TAG, Worker
 
-# What most runs import, but nothing at load does. Arrow looks for pandas, and takes half a second when it finds it.
+# What runs import, but nothing at load does. Arrow looks for pandas, and takes half a second when it finds it.
 IMPORTED_BY_RUNS = (
     "dagster._core.executor.in_process",
     "dagster._core.storage.legacy_storage",
     "dagster._core.storage.local_compute_log_manager",
-    "duckdb",
+    "featurestore.database.client",
+    "featurestore.landing.zone",
+    "featurestore.models.publish",
+    "featurestore.offline.lake",
+    "featurestore.online.redis_store",
     "pandas",
     "psutil",
-    "pyarrow.parquet",
-    "redis",
+    *(module.name for module in iter_modules(steps.__path__, f"{steps.__name__}.")),
 )
 
 log = logging.getLogger(__name__)

@@ -2,16 +2,15 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from featurestore.definitions.project import Project
 from featurestore.errors import FeatureStoreError
-from featurestore.landing.batch import Batch
+from featurestore.landing.batch import Batch, utc_now
 from featurestore.landing.pending import LiveRun, RunLimits, plan_runs
-from featurestore.landing.zone import LandingZone, utc_now
 from featurestore.settings import DagsterSettings
-from featurestore_dagster.backlog import Waiting
 from featurestore_dagster.liveness import RunProcesses
 from featurestore_dagster.names import LANDED_SENSOR, PLAIN, Keys
 from featurestore_dagster.parking import released
@@ -19,6 +18,10 @@ from featurestore_dagster.partitions import has_partition
 from featurestore_dagster.runs import failed_runs, live_runs, run_request
 from featurestore_dagster.sensors.cursor import Cursor
 from featurestore_dagster.services import Connect, Services
+
+if TYPE_CHECKING:
+    from featurestore.landing.zone import LandingZone
+    from featurestore_dagster.backlog import Waiting
 
 JOB = "apply_batches"
 DEFAULTS = DagsterSettings()
@@ -96,7 +99,7 @@ class _Tick:
             cursor=cursor.after_requests(groups, now).to_json(),
         )
 
-    def _landed(self, landing: LandingZone) -> tuple[list[Batch], list[str]]:
+    def _landed(self, landing: "LandingZone") -> tuple[list[Batch], list[str]]:
         """The batches of the declared sources, and what cannot be read of any source."""
         landed = [batch for source in self._project.sources for batch in landing.batches(source.name)]
         return landed, landing.alarms()
@@ -114,7 +117,7 @@ def _quiet_text(landed: int, parked: int) -> str:
     return f"nothing waits; {landed} batches have landed" + (f", {parked} are parked" if parked else "")
 
 
-def _waiting_text(waiting: Waiting, live: list[LiveRun], cursor: Cursor) -> str:
+def _waiting_text(waiting: "Waiting", live: list[LiveRun], cursor: Cursor) -> str:
     if not waiting.pending:
         return "nothing waits"
     parked = len(cursor.parked)

@@ -4,18 +4,21 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import msgspec
 
 from featurestore.errors import FeatureStoreError
-from featurestore.landing.zone import utc_now
-from featurestore.models.history import BlobVersion, Scan, in_production
-from featurestore.models.publish import ModelStore
+from featurestore.landing.batch import utc_now
 from featurestore_dagster.names import PLAIN, Keys
 from featurestore_dagster.partitions import model_partitions
 from featurestore_dagster.runs import LIVE
 from featurestore_dagster.services import Blobs
+
+if TYPE_CHECKING:
+    from featurestore.models.history import BlobVersion, Scan
+    from featurestore.models.publish import ModelStore
 
 JOB = "publish_models"
 STATE_TAG = "featurestore/models"  # <model id> <state>: what a run is to publish
@@ -42,7 +45,7 @@ class Seen:
     """A model in the container."""
 
     model_id: str
-    history: Sequence[BlobVersion]
+    history: Sequence["BlobVersion"]
     state: str  # changes when a metadata file does
 
     @property
@@ -53,6 +56,8 @@ class Seen:
     @property
     def production(self) -> str | None:
         """The version that is to be served, '' if all were retired, None if none was ever promoted."""
+        from featurestore.models.history import in_production
+
         words = [one.metadata for one in self.history]
         if not any(one.promotion for one in words):
             return None
@@ -71,7 +76,7 @@ class Seen:
 
 def sensor(
     open_blobs: Callable[[], Blobs],
-    open_models: Callable[[], ModelStore],
+    open_models: Callable[[], "ModelStore"],
     keys: Keys = PLAIN,
     *,
     clock: Callable[[], datetime] = utc_now,
@@ -109,7 +114,7 @@ def sensor(
     return models
 
 
-def models_of(scan: Scan) -> list[Seen]:
+def models_of(scan: "Scan") -> list[Seen]:
     """Each model of the container, with its usable files in the order they count."""
     histories: dict[str, list[BlobVersion]] = {}
     files: dict[str, list[str]] = {}
@@ -128,7 +133,7 @@ def _digest(files: Sequence[str]) -> str:
     return sha256("\n".join(sorted(files)).encode()).hexdigest()[:SHOWN]
 
 
-def _is_not_served(model: Seen, served: ModelStore) -> bool:
+def _is_not_served(model: Seen, served: "ModelStore") -> bool:
     if model.production is None:
         return False
     manifest = served.manifest(model.model_id)

@@ -9,9 +9,8 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 from featurestore.definitions.project import Project
 from featurestore.definitions.view import FeatureView
 from featurestore.errors import FeatureStoreError
-from featurestore.landing.zone import utc_now
-from featurestore.recovery.online import PIECES
-from featurestore_dagster.assets.online import ENTITY_PIECES, REBUILD_TAG, rebuild_key
+from featurestore.landing.batch import utc_now
+from featurestore_dagster.assets.online import ENTITY_PIECES, PIECES, REBUILD_TAG, rebuild_key
 from featurestore_dagster.names import PLAIN, Keys
 from featurestore_dagster.runs import LIVE
 from featurestore_dagster.services import Connect, Services

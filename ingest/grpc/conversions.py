@@ -10,8 +10,9 @@ import pyarrow.compute
 
 from featurestore.definitions.dtypes import ScalarType
 from featurestore.definitions.source import Source
-from featurestore.landing.batch import EPOCH, MICROSECOND, TIMESTAMP
+from featurestore.landing.batch import EPOCH, MICROSECOND
 from featurestore.landing.columns import LATEST
+from featurestore.landing.schema import TIMESTAMP
 from ingest.grpc.pieces import FileRefusedError
 from ingest.records import LARGEST_EXACT, RECORD_BYTES, Rfc3339
 

@@ -4,9 +4,10 @@ import hashlib
 from collections.abc import Iterator, Sequence
 
 from featurestore.definitions.project import Project
+from featurestore.landing.batch import utc_now
 from featurestore.landing.columns import Door
 from featurestore.landing.uploads import Manifest
-from featurestore.landing.zone import LandingZone, utc_now
+from featurestore.landing.zone import LandingZone
 from featurestore.settings import Settings
 from ingest.grpc.pieces import Piece, pieces_of_lines, pieces_of_records
 from ingest.grpc.refusals import InvalidFieldError

@@ -7,8 +7,9 @@ from datetime import timedelta
 
 from featurestore.definitions.project import Project
 from featurestore.definitions.source import UploadSource
+from featurestore.landing.batch import utc_now
 from featurestore.landing.uploads import UploadLanding
-from featurestore.landing.zone import LandingZone, utc_now
+from featurestore.landing.zone import LandingZone
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 
 from featurestore.definitions.long_form import LONG_FORM, is_long_form
-from featurestore.landing.batch import landed_schema, sequences
 from featurestore.landing.columns import Door, Rejection, refused, short, without
 from featurestore.landing.dead_letters import DeadLetter
+from featurestore.landing.schema import landed_schema, sequences
 from ingest.grpc.conversions import Converter, converter, is_text
 from ingest.grpc.pages import check_pages
 from ingest.grpc.pieces import FileRefusedError, Piece, check_columns, pieces_of_lines

@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 import pyarrow as pa
 
 from featurestore.errors import TerminalError
-from featurestore.landing.batch import landed_schema
 from featurestore.landing.columns import Door, short
 from featurestore.landing.dead_letters import DeadLetter
+from featurestore.landing.schema import landed_schema
 from ingest.long_form import Line, Pivot
 from ingest.records import JsonDecoder
 

@@ -10,8 +10,8 @@ import pyarrow.compute
 import pyarrow.csv
 
 from featurestore.definitions.dtypes import ScalarType
-from featurestore.landing.batch import TIMESTAMP, landed_schema, sequences
 from featurestore.landing.columns import Door, refused
+from featurestore.landing.schema import TIMESTAMP, landed_schema, sequences
 from ingest.grpc.conversions import converter
 
 pc: Any = pyarrow.compute  # the stubs do not know that kernels take scalars too

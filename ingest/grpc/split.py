@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 
 from featurestore.errors import TransientError
-from featurestore.landing.batch import landed_schema
+from featurestore.landing.batch import utc_now
 from featurestore.landing.columns import Door, clock_is_wrong
 from featurestore.landing.dead_letters import DeadLetter
+from featurestore.landing.schema import landed_schema
 from featurestore.landing.uploads import Manifest, UploadLanding
-from featurestore.landing.zone import utc_now
 from featurestore.settings import GrpcSettings
 from ingest.grpc.pieces import FileRefusedError, Piece
 from ingest.metrics import IngestMetrics

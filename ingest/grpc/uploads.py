@@ -18,9 +18,10 @@ from featurestore.definitions.project import Project
 from featurestore.definitions.source import UploadSource
 from featurestore.errors import NoSpaceError, TerminalError
 from featurestore.landing import dead_letters
+from featurestore.landing.batch import utc_now
 from featurestore.landing.columns import Door
 from featurestore.landing.uploads import Manifest, UploadLanding
-from featurestore.landing.zone import LandingZone, utc_now
+from featurestore.landing.zone import LandingZone
 from featurestore.settings import Settings
 from ingest.grpc.formats import read_csv, read_ndjson
 from ingest.grpc.leftovers import Leftovers

@@ -11,10 +11,11 @@ from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, TopicParti
 
 from featurestore.definitions.source import Source
 from featurestore.errors import CorruptFileError, NoSpaceError, TransientError
-from featurestore.landing.batch import Batch, landed_schema
+from featurestore.landing.batch import Batch, utc_now
 from featurestore.landing.columns import clock_is_wrong
 from featurestore.landing.publish import Fenced
-from featurestore.landing.zone import LandingZone, kafka_chain, utc_now
+from featurestore.landing.schema import landed_schema
+from featurestore.landing.zone import LandingZone, kafka_chain
 from featurestore.settings import Settings
 from ingest.kafka.buffer import Buffer
 from ingest.kafka.topics import TIMEOUT_S, Generation, Topics

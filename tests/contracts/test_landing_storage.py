@@ -12,11 +12,12 @@ import pyarrow as pa
 import pytest
 
 from featurestore.errors import CorruptFileError, SettingsError, StoreUnavailableError, TransientError
-from featurestore.landing.batch import Batch, landed_schema, time_range, to_micros
+from featurestore.landing.batch import Batch, to_micros
 from featurestore.landing.blob import BlobStorage
 from featurestore.landing.dead_letters import DeadLetter
 from featurestore.landing.disk import DiskStorage
 from featurestore.landing.publish import Fenced, Published
+from featurestore.landing.schema import landed_schema, time_range
 from featurestore.landing.storage import Storage, open_storage
 from featurestore.landing.zone import LandingZone, kafka_chain
 from featurestore.settings import AzureSettings, Settings

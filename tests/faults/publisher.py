@@ -14,9 +14,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from featurestore.landing.batch import Batch, landed_schema
+from featurestore.landing.batch import Batch
 from featurestore.landing.dead_letters import DeadLetter
 from featurestore.landing.publish import Published
+from featurestore.landing.schema import landed_schema
 from featurestore.landing.zone import LandingZone, kafka_chain
 from featurestore_dagster.features.user import USER_EVENTS
 

@@ -9,8 +9,9 @@ import pyarrow as pa
 import featurestore as fs
 from featurestore.apply import apply_batches
 from featurestore.database.embedded import EmbeddedDatabase
-from featurestore.landing.batch import Batch, landed_schema, to_micros
+from featurestore.landing.batch import Batch, to_micros
 from featurestore.landing.publish import Published
+from featurestore.landing.schema import landed_schema
 from featurestore.landing.zone import LandingZone, kafka_chain
 from featurestore.offline.log import Ledger
 from featurestore.offline.tables import schema_job

@@ -16,8 +16,9 @@ from featurestore.apply import apply_batches
 from featurestore.database.embedded import EmbeddedDatabase
 from featurestore.definitions.view import FeatureView
 from featurestore.errors import JobRefusedError, StoreUnavailableError
-from featurestore.landing.batch import Batch, landed_schema, to_micros
+from featurestore.landing.batch import Batch, to_micros
 from featurestore.landing.pending import RunLimits, Target, find_pending, plan_runs
+from featurestore.landing.schema import landed_schema
 from featurestore.landing.zone import LandingZone
 from featurestore.offline.log import Ledger
 from featurestore.offline.tables import schema_job

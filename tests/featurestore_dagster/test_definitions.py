@@ -54,6 +54,34 @@ def test_the_location_loads_with_everything_down_and_says_nothing(tmp_path: Path
     assert not (tmp_path / "data").exists()
 
 
+def test_loading_definitions_leaves_out_what_only_runs_and_ticks_need(tmp_path: Path) -> None:
+    def heavy(then: str) -> str:
+        (tmp_path / "here.py").write_text(
+            f"""
+import sys
+import featurestore as fs
+from featurestore.settings import Settings
+from featurestore_dagster.build import build_definitions
+
+USER = fs.Entity("user", key="user_id")
+CLICKS = fs.KafkaSource("clicks", timestamp="at", schema={{"user_id": int, "a": float}})
+FILES = fs.AssetSource("files", timestamp="at", schema={{"user_id": int, "b": float}}, path="files")
+VIEWS = (
+    fs.FeatureView("clicked", USER, CLICKS, [fs.Feature("a", float, online=True)], expect=[fs.Expectation("a > 0")]),
+    fs.FeatureView("filed", USER, FILES, [fs.Feature("b", float)]),
+)
+HALF = fs.DerivedView("half", [VIEWS[0]["a"]], [fs.Feature("half_a", float, "a / 2")])
+defs = build_definitions(fs.Project((*VIEWS, HALF), (fs.Model("m", [HALF["half_a"]]),)), Settings())
+{then}
+print(sorted({{"azure", "numpy", "pandas", "pyarrow", "redis", "featurestore.apply"}} & set(sys.modules)))
+"""
+        )
+        return run(sys.executable, "here.py", env=environment(tmp_path), cwd=tmp_path).splitlines()[-1]
+
+    assert heavy("") == "[]"
+    assert "pyarrow" in heavy("import featurestore_dagster.steps.features")  # it can be seen
+
+
 def test_dagster_validates_the_workspace(tmp_path: Path) -> None:
     said = run(*DAGSTER, "definitions", "validate", "-w", "workspace.yaml", env=environment(tmp_path))
     assert "All code locations passed validation" in said

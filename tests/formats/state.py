@@ -22,9 +22,9 @@ import featurestore as fs
 from featurestore.apply import apply_batches
 from featurestore.database.embedded import EmbeddedDatabase
 from featurestore.database.migrations.run import FORMAT
-from featurestore.landing.batch import landed_schema
 from featurestore.landing.dead_letters import DeadLetter
 from featurestore.landing.erasures import Erasures
+from featurestore.landing.schema import landed_schema
 from featurestore.landing.zone import LandingZone, job_chain, kafka_chain
 from featurestore.offline.lake import Lake
 from featurestore.offline.tables import schema_job

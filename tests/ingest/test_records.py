@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import featurestore as fs
-from featurestore.landing.batch import landed_schema
 from featurestore.landing.columns import Door, clock_is_wrong
+from featurestore.landing.schema import landed_schema
 from ingest.records import Decoded, JsonDecoder
 from tests.corpus.bad_records import BAD, GOOD, ODD, SCHEMA, with_value
 

@@ -9,10 +9,11 @@ import pytest
 
 import featurestore as fs
 from featurestore.errors import CorruptFileError
-from featurestore.landing.batch import Batch, landed_schema
+from featurestore.landing.batch import Batch
 from featurestore.landing.columns import Door
 from featurestore.landing.dead_letters import DeadLetter
 from featurestore.landing.publish import Published
+from featurestore.landing.schema import landed_schema
 from featurestore.landing.zone import LandingZone, kafka_chain
 from ingest.records import JsonDecoder
 from ingest.replay import Replay, replay

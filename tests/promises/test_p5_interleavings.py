@@ -17,8 +17,9 @@ from featurestore.database.embedded import EmbeddedDatabase
 from featurestore.database.jobs import AppendJob, AppendReply
 from featurestore.definitions.view import FeatureView
 from featurestore.errors import StoreUnavailableError, TransientError
-from featurestore.landing.batch import Batch, landed_schema, to_micros
+from featurestore.landing.batch import Batch, to_micros
 from featurestore.landing.publish import Published
+from featurestore.landing.schema import landed_schema
 from featurestore.landing.zone import LandingZone, kafka_chain
 from featurestore.offline.tables import schema_job
 from featurestore.online.memory import MemoryOnlineStore

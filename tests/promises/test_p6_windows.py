@@ -21,7 +21,8 @@ import featurestore as fs
 from featurestore.database.embedded import EmbeddedDatabase
 from featurestore.database.jobs import AppendJob, LedgerLine
 from featurestore.errors import StoreUnavailableError
-from featurestore.landing.batch import Batch, from_micros, landed_schema
+from featurestore.landing.batch import Batch, from_micros
+from featurestore.landing.schema import landed_schema
 from featurestore.offline import tiles as offline
 from featurestore.offline.log import Ledger
 from featurestore.offline.tables import schema_job

@@ -11,11 +11,12 @@ import pytest
 
 from featurestore.definitions.source import Source
 from featurestore.errors import CorruptFileError, TerminalError
-from featurestore.landing.batch import Batch, landed_schema
+from featurestore.landing.batch import Batch
 from featurestore.landing.dead_letters import DeadLetter
 from featurestore.landing.disk import DiskStorage
 from featurestore.landing.publish import Fenced, Published
 from featurestore.landing.retention import Tended, tend
+from featurestore.landing.schema import landed_schema
 from featurestore.landing.zone import LandingZone
 from featurestore_dagster.features.user import PROFILES, USER_EVENTS
 from tests.featurestore.landing.test_zone import CHAIN, events, land

@@ -14,9 +14,10 @@ import pytest
 
 from featurestore.errors import CorruptFileError, FormatError, NoSpaceError
 from featurestore.landing import disk, parquet
-from featurestore.landing.batch import Batch, landed_schema, to_micros
+from featurestore.landing.batch import Batch, to_micros
 from featurestore.landing.dead_letters import DeadLetter
 from featurestore.landing.publish import Fenced, Published
+from featurestore.landing.schema import landed_schema
 from featurestore.landing.zone import LandingZone, kafka_chain
 from featurestore_dagster.features.user import USER_EVENTS
 

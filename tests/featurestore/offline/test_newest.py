@@ -14,7 +14,7 @@ from featurestore.database.tables import schema_job
 from featurestore.entity_id import Piece
 from featurestore.offline import snapshot
 from featurestore.offline.newest import newest_rows, recent_entity_ids
-from featurestore.offline.tables import log_relation
+from featurestore.offline.relations import log_relation
 from featurestore.order import HEAD, tie
 from tests.featurestore.database.examples import ACTIVITY, NOON, SCHEMA, job, line, row, table
 

@@ -18,19 +18,21 @@ from featurestore.apply import apply_batches
 from featurestore.database.embedded import EmbeddedDatabase
 from featurestore.database.jobs import AppendJob
 from featurestore.errors import TerminalError
-from featurestore.landing.batch import Batch, landed_schema, to_micros
+from featurestore.landing.batch import Batch, to_micros
 from featurestore.landing.blob import BlobStorage
 from featurestore.landing.dead_letters import DeadLetter
 from featurestore.landing.disk import DiskStorage
 from featurestore.landing.erasures import Erasures
 from featurestore.landing.publish import Published
 from featurestore.landing.retention import tend
+from featurestore.landing.schema import landed_schema
 from featurestore.landing.storage import Storage
 from featurestore.landing.tables import Door, land_table
 from featurestore.landing.zone import LandingZone, kafka_chain
 from featurestore.offline.lake import Lake
 from featurestore.offline.log import Ledger
-from featurestore.offline.tables import log_relation, schema_job
+from featurestore.offline.relations import log_relation
+from featurestore.offline.tables import schema_job
 from featurestore.offline.tiles import recent_tiles
 from featurestore.online.memory import MemoryOnlineStore
 from featurestore.recovery.backup import Places, back_up, restore_files

@@ -21,7 +21,8 @@ from featurestore.landing.retention import tend
 from featurestore.landing.zone import LandingZone
 from featurestore.offline.lake import Lake, first_outside
 from featurestore.offline.log import Ledger
-from featurestore.offline.tables import log_relation, schema_job
+from featurestore.offline.relations import log_relation
+from featurestore.offline.tables import schema_job
 from featurestore.recovery.rebuild import Rebuilt, rebuild
 from featurestore_dagster.testing import land
 from tests.stepwise import kill_at_each_step

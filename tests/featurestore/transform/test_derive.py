@@ -4,7 +4,8 @@ import pyarrow as pa
 import pytest
 
 import featurestore as fs
-from featurestore.transform.derive import derivation, derive
+from featurestore.transform.derivation import derivation
+from featurestore.transform.derive import derive
 
 USER = fs.Entity("user", key="user_id")
 EVENTS = fs.KafkaSource("events", timestamp="at", schema={"user_id": int, "n": int, "s": str})

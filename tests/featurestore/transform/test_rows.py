@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 import featurestore as fs
 from featurestore.errors import TerminalError
-from featurestore.landing.batch import Batch, landed_schema, to_micros
+from featurestore.landing.batch import Batch, to_micros
+from featurestore.landing.schema import landed_schema
 from featurestore.order import HEAD, tie
 from featurestore.transform.rows import QUARANTINE, FeatureRows, feature_rows
 from featurestore_dagster.features.user import CREDIT_PROFILE, PROFILES, USER, USER_ACTION, USER_ACTIVITY, USER_EVENTS

@@ -165,7 +165,7 @@ def test_a_file_that_is_none_or_changes_meanwhile_holds_up_no_other(
         assert second.run_key != first.run_key
         listed = list(files(source))
         write("a.parquet", 30.0)  # between the list and the look
-        monkeypatch.setattr("featurestore_dagster.assets.asset_sources.files", lambda _: iter(listed))
+        monkeypatch.setattr("featurestore_dagster.steps.asset_sources.files", lambda _: iter(listed))
         assert not warehouse.land().success
         assert warehouse.landed() == [1.0]
         monkeypatch.undo()

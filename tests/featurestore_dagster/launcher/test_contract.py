@@ -1,5 +1,6 @@
 """What the launcher takes from inside of Dagster is there, in the version that is installed."""
 
+from importlib import import_module
 from importlib.metadata import requires, version
 from inspect import signature
 
@@ -9,6 +10,7 @@ from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, 
 from dagster._utils.hosted_user_process import recon_repository_from_origin
 
 from featurestore_dagster.launcher.warm import WarmRunLauncher
+from featurestore_dagster.launcher.zygote import IMPORTED_BY_RUNS
 
 
 def test_the_version_is_pinned_to_the_minor() -> None:
@@ -31,3 +33,9 @@ def test_what_is_overridden_is_there_to_override() -> None:
         assert ours is not theirs
         assert list(signature(ours).parameters) == list(signature(theirs).parameters), name
     assert not dg.DefaultRunLauncher().supports_check_run_worker_health
+
+
+def test_what_runs_import_is_there_to_be_imported_before_they_fork() -> None:
+    assert "featurestore_dagster.steps.features" in IMPORTED_BY_RUNS
+    for module in IMPORTED_BY_RUNS:  # the zygote passes over what is missing
+        import_module(module)

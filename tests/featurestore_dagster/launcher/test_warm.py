@@ -20,6 +20,7 @@ def test_runs_are_forks_of_one_process_that_has_loaded_the_code(location: Locati
     first, second = (location.said(location.launch("says")) for _ in range(2))
     assert first["pid"] != second["pid"]
     assert first["parent"] == second["parent"] != os.getpid()
+    assert first["ready"], "a run would import what its process should have brought along"
     assert location.ended(location.launch("fails")) is Status.FAILURE
 
 

@@ -12,8 +12,8 @@ from featurestore.errors import StoreUnavailableError
 from featurestore.online.memory import MemoryOnlineStore
 from featurestore.recovery.online import Refilled, refill
 from featurestore_dagster import backlog
-from featurestore_dagster.assets import online as online_assets
 from featurestore_dagster.assets.online import REBUILD_TAG
+from featurestore_dagster.steps import online as online_steps
 from tests.featurestore_dagster.platform import LAST, PROJECT, Platform, spoil
 
 
@@ -57,7 +57,7 @@ def test_a_rebuild_that_was_cut_off_goes_on_where_it_was(lost: Platform, monkeyp
 
     request = lost.look_for_loss()
     with monkeypatch.context() as patched:
-        patched.setattr(online_assets, "refill", cut_off)
+        patched.setattr(online_steps, "refill", cut_off)
         assert not lost.rebuild(request)
     assert isinstance(lost.tick(), list)
     assert not lost.resources["online"].pushed(LAST).above  # nothing is listed before all is there

@@ -13,8 +13,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 import featurestore as fs
-from featurestore.landing.batch import landed_schema
 from featurestore.landing.columns import Door
+from featurestore.landing.schema import landed_schema
 from ingest.grpc.formats import read_csv, read_ndjson
 from ingest.grpc.pages import PACKED_BYTES, PARTS, UNPACKED_BYTES, VALUES
 from ingest.grpc.parquet import read_parquet

@@ -10,8 +10,9 @@ import pytest
 from featurestore.apply import apply_batches
 from featurestore.database.embedded import EmbeddedDatabase
 from featurestore.errors import StoreUnavailableError
-from featurestore.landing.batch import Batch, landed_schema
+from featurestore.landing.batch import Batch
 from featurestore.landing.publish import Published
+from featurestore.landing.schema import landed_schema
 from featurestore.landing.zone import LandingZone, kafka_chain
 from featurestore.offline.tables import schema_job
 from ingest.kafka import backlog as module

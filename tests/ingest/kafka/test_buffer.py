@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import featurestore as fs
-from featurestore.landing.batch import landed_schema
 from featurestore.landing.columns import Door
+from featurestore.landing.schema import landed_schema
 from featurestore.settings import IngestSettings
 from ingest.kafka.buffer import Buffer, Records
 from ingest.records import JsonDecoder

@@ -8,8 +8,9 @@ from datetime import timedelta
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from featurestore.landing.batch import landed_schema
-from featurestore.landing.zone import LandingZone, utc_now
+from featurestore.landing.batch import utc_now
+from featurestore.landing.schema import landed_schema
+from featurestore.landing.zone import LandingZone
 from featurestore.settings import Settings
 from ingest.kafka.backlog import Standing
 from tests.ingest.kafka.conftest import (
