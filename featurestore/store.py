@@ -12,6 +12,7 @@ from featurestore.definitions.project import Project
 from featurestore.definitions.query import Query
 from featurestore.definitions.reference import FeatureOf
 from featurestore.definitions.view import View
+from featurestore.errors import DefinitionError
 from featurestore.offline.snapshot import Progress
 from featurestore.online.reads import OnlineReads, ReadPlanner
 from featurestore.online.redis_store import RedisOnlineStore
@@ -132,12 +133,15 @@ class Store:
         return changes(self.database, receipt, spine, progress=progress)
 
     def vectors(self, model: Model, keys: Keys, *, now: datetime | None = None) -> list[list[Value]]:
-        """One vector per row of `keys`, values in the model's index order; what has no value is None."""
-        return _vectors(model, self.online(keys, model.expected_features, now=now))
+        """One vector per row of `keys`, values in the model's index order; what has no value is None.
+
+        Raises as `online` does; DefinitionError also if `model` is not a declared model but a name, say.
+        """
+        return _vectors(self.online(keys, _expected(model), now=now), model)
 
     async def vectors_async(self, model: Model, keys: Keys, *, now: datetime | None = None) -> list[list[Value]]:
         """`vectors`, awaited."""
-        return _vectors(model, await self.online_async(keys, model.expected_features, now=now))
+        return _vectors(await self.online_async(keys, _expected(model), now=now), model)
 
     def query(self, sql: str | Query, params: Mapping[str, Value] | None = None, *, into: type[Row]) -> list[Row]:
         """Run read-only SQL, or a declared query, and build `into` from each row: a dataclass, the columns its fields.
@@ -152,7 +156,13 @@ class Store:
         self.database.close()
 
 
-def _vectors(model: Model, rows: Sequence[OnlineRow]) -> list[list[Value]]:
+def _expected(model: object) -> Features:
+    if not isinstance(model, Model):
+        raise DefinitionError(f"{model!r} is not a model; give the Model that is declared, not its name")
+    return model.expected_features
+
+
+def _vectors(rows: Sequence[OnlineRow], model: Model) -> list[list[Value]]:
     return [[row[one.name].value for one in model.expected_features] for row in rows]
 
 

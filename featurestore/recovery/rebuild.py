@@ -65,7 +65,7 @@ def rebuild(project: Project, file: Path, zone: LandingZone, lake: Lake, *, prog
             progress(view.target, len(missing), len(missing))
         if manifest is not None:
             lake.publish(database, datetime.now(UTC))
-    _remove(file)
+    _log_of(file).unlink(missing_ok=True)  # only a damaged one still has one
     unfinished.replace(file)
     fsync_directory(file.parent)
     if somebody_was_erased:
@@ -91,4 +91,8 @@ def check_free(file: Path) -> None:
 
 def _remove(file: Path) -> None:
     file.unlink(missing_ok=True)
-    file.with_name(f"{file.name}.wal").unlink(missing_ok=True)
+    _log_of(file).unlink(missing_ok=True)
+
+
+def _log_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}.wal")

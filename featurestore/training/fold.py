@@ -43,7 +43,10 @@ class Runs:
         """`starts` are the places where a run begins, ascending from 0."""
         self.starts = starts
         self.ends = np.append(starts[1:], size)
-        self.of = np.repeat(np.arange(len(starts)), self.ends - starts)  # the run of each input
+
+    def of(self, inputs: Int64s) -> Int64s:
+        """The run that each of some inputs is in."""
+        return np.searchsorted(self.starts, inputs, side="right") - 1
 
     def running(self, values: Values, operation: Operation) -> Values:
         """Per input the fold of its run up to and with itself."""
@@ -71,8 +74,8 @@ def fold(runs: Runs, values: Values, operation: Operation, ranges: Ranges, visib
     running = runs.running(values, operation)
     visible_from = None if visible_us is None else runs.running(visible_us, LATEST)
     some = np.flatnonzero(ranges.end > ranges.first)
-    first_run = runs.of[ranges.first[some]]
-    counts = runs.of[ranges.end[some] - 1] - first_run + 1
+    first_run = runs.of(ranges.first[some])
+    counts = runs.of(ranges.end[some] - 1) - first_run + 1
     order = np.argsort(-counts, kind="stable")
     some, first_run = some[order], first_run[order]
     for step, count in _shrinking(counts[order]):

@@ -6,6 +6,7 @@ then if the plan says so.
 """
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ from featurestore.offline.held import PARTS, Held, Part
 from featurestore.offline.snapshot import Progress
 from featurestore.training.pit_plan import Column, PitPlan, RowRead, ViewRead
 from featurestore.training.spine import Entities, Int64s, Spine, places
-from featurestore.training.timeline import Bounds, Moments, Timeline, codes_of, int64s
+from featurestore.training.timeline import Bounds, Candidates, Moments, Timeline, codes_of, int64s, pieces_of
 from featurestore.training.window_features import fold_windows
 from featurestore.transform.derivation import TYPES
 from featurestore.transform.derive import derive
@@ -39,7 +40,8 @@ class Join:
         row of the spine, for windows what some row's window covers.
         """
         moments = self._moments[view.key]
-        timeline = self._timeline(view, log, moments)
+        candidates = self._candidates(view, log, moments)
+        timeline = Timeline(log, candidates, self._spine.entities[view.key], delay_us=self._delay_us)
         matters = np.zeros(log.num_rows, bool)
         if view.rows:
             newest = timeline.newest(moments)
@@ -59,8 +61,7 @@ class Join:
         steps = len(plan.views) + len(plan.derivations)
         for step, view in enumerate(plan.views):
             progress(f"join {view.target}", step, steps)
-            with np.errstate(all="ignore"):  # NaN and infinity are values like others
-                found |= self._read_view(view, logs[view.target])
+            found |= self._read_view(view, logs[view.target])
         for step, what in enumerate(plan.derivations, len(plan.views)):
             progress(f"derive {what.target}", step, steps)
             given = [found[one.target, one.name] if one.target else spine.table.column(one.name) for one in what.inputs]
@@ -84,19 +85,38 @@ class Join:
         return moments.between(*np.searchsorted(of, [part.first, part.end]))
 
     def _read_part(self, view: ViewRead, log: pa.Table, moments: Moments) -> pa.Table:
-        timeline = self._timeline(view, log, moments)
+        """By several threads, each for some of the entities."""
+        entities, candidates = self._spine.entities[view.key], self._candidates(view, log, moments)
+
+        def read(some: Moments) -> tuple[Int64s | None, Mapping[str, pa.Array]]:
+            timeline = Timeline(log, candidates.about(some), entities, delay_us=self._delay_us)
+            newest = timeline.newest(some) if view.rows else None
+            with np.errstate(all="ignore"):  # NaN and infinity are values like others
+                return newest, fold_windows(view, timeline, log, some)
+
+        pieces = moments.cut(pieces_of(len(candidates.rows)))
+        with ThreadPoolExecutor(len(pieces)) as pool:
+            newest, windows = zip(*pool.map(read, pieces), strict=True)
         found: dict[str, Any] = {}
         if view.rows:
-            newest, times_us = moments.to_spine(timeline.newest(moments)), moments.to_spine(moments.times_us)
-            found |= {one.name: _newest_values(one, times_us, log, newest) for one in view.rows}
-        return pa.table(found | dict(fold_windows(view, timeline, log, moments)))
+            rows, times_us = moments.to_spine(np.concatenate(newest)), moments.to_spine(moments.times_us)
+            found |= {one.name: _newest_values(one, times_us, log, rows) for one in view.rows}
+        if view.windows:
+            back = places(np.argsort(moments.rows))
+            together = {name: pa.concat_arrays([piece[name] for piece in windows]) for name in windows[0]}
+            found |= {name: values.take(back) for name, values in together.items()}
+        return pa.table(found)
 
-    def _timeline(self, view: ViewRead, log: pa.Table, moments: Moments) -> Timeline:
+    def _candidates(self, view: ViewRead, log: pa.Table, moments: Moments) -> Candidates:
         entities = self._spine.entities[view.key]
-        starts_us = None if view.rows else _starts(view, moments)
+        starts_us, known_until_us = None if view.rows else _starts(view, moments), self._plan.known_at.time_us
+        bounds = Bounds.of(moments, starts_us, len(entities.ids), known_until_us=known_until_us)
+        return Candidates.of(log, entities, bounds)
+
+    @property
+    def _delay_us(self) -> int | None:
         known_at = self._plan.known_at
-        bounds = Bounds.of(moments, starts_us, len(entities.ids), known_until_us=known_at.time_us)
-        return Timeline(log, entities, bounds, delay_us=known_at.delay_us if known_at.kind == "row" else None)
+        return known_at.delay_us if known_at.kind == "row" else None
 
 
 def join(plan: PitPlan, spine: Spine, logs: Mapping[str, pa.Table], progress: Progress) -> Columns:

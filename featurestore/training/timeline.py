@@ -4,7 +4,9 @@ Sorted once, everything a read asks for is a range of neighbours: the newest row
 place found by binary search, and a window is the rows between two such places.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +15,7 @@ from featurestore.training.pit_plan import FOREVER_US
 from featurestore.training.spine import Entities, Int64s, pc
 
 _KEY_BITS = 63
+_PIECE = 250_000  # rows that are worth a thread
 _EVER = np.iinfo(np.int64)
 
 
@@ -61,6 +64,12 @@ class Moments:
         """Some neighbours, as the moments of a spine that has them in this order."""
         return Moments(self.codes[first:end], self.times_us[first:end], np.arange(end - first))
 
+    def cut(self, pieces: int) -> "list[Moments]":
+        """Pieces of about the same size, in order; the moments of an entity stay together."""
+        size = len(self.codes)
+        edges = [np.searchsorted(self.codes, self.codes[size * piece // pieces]) for piece in range(1, pieces)]
+        return [self.between(first, end) for first, end in pairwise([0, *edges, size])]
+
     def to_spine(self, values: Int64s) -> Int64s:
         """A value per moment in the order of the spine."""
         placed = np.empty_like(values)
@@ -94,18 +103,49 @@ class Bounds:
         return within
 
 
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Rows of a log that can matter: where each stands, the number of its entity, its time."""
+
+    rows: Int64s
+    codes: Int64s
+    times_us: Int64s
+
+    @classmethod
+    def of(cls, log: pa.Table, entities: Entities, bounds: Bounds) -> "Candidates":
+        """Those within `bounds`."""
+        # Each piece makes a hash table of the spine's entities: pieces are no smaller than that.
+        pieces = pieces_of(log.num_rows, at_least=len(entities.ids))
+        edges = [log.num_rows * piece // pieces for piece in range(pieces + 1)]
+
+        def find(first: int, end: int) -> tuple[Int64s, Int64s, Int64s]:
+            some = log.slice(first, end - first)
+            codes, times_us = codes_of(some, entities), int64s(some, "event_timestamp")
+            rows = np.flatnonzero(bounds.hold(codes, times_us, some))
+            return rows + first, codes[rows], times_us[rows]
+
+        with ThreadPoolExecutor(pieces) as pool:
+            found = pool.map(find, edges, edges[1:])
+            return cls(*(np.concatenate(one) for one in zip(*found, strict=True)))
+
+    def about(self, moments: Moments) -> "Candidates":
+        """Those of the entities from that of the first moment to that of the last."""
+        if not len(moments.codes):
+            return self
+        these = (self.codes >= moments.codes[0]) & (self.codes <= moments.codes[-1])
+        return Candidates(self.rows[these], self.codes[these], self.times_us[these])
+
+
 class Timeline:
-    """The rows of a view that the spine's entities have, sorted by entity and total order.
+    """The candidates sorted by entity and total order.
 
     `rows` says where each stands in the log table, `visible_us` from when on it counts: from its event's time on, or
     when it is known if that is later. Both conditions are on one and the same time, so the later one decides.
     """
 
-    def __init__(self, log: pa.Table, entities: Entities, bounds: Bounds, *, delay_us: int | None) -> None:
-        """Only rows within `bounds` take part; `delay_us` is the delay of known_at="row", None without it."""
-        codes, times = codes_of(log, entities), int64s(log, "event_timestamp")
-        rows = np.flatnonzero(bounds.hold(codes, times, log))
-        codes, times = codes[rows], times[rows]
+    def __init__(self, log: pa.Table, candidates: Candidates, entities: Entities, *, delay_us: int | None) -> None:
+        """`delay_us` is the delay of known_at="row", None without it."""
+        rows, codes, times = candidates.rows, candidates.codes, candidates.times_us
         spare_bits = _KEY_BITS - len(entities.ids).bit_length()
         self._instants = Instants(times, spare_bits)
         keys = _packed(codes, self._instants(times), self._instants.bits)
@@ -182,6 +222,11 @@ def codes_of(log: pa.Table, entities: Entities) -> Int64s:
     """The number of each row's entity in the spine; -1 for others."""
     found = pc.index_in(log.column("entity_id"), value_set=entities.ids)
     return pc.fill_null(found, -1).cast(pa.int64()).to_numpy()
+
+
+def pieces_of(rows: int, *, at_least: int = 0) -> int:
+    """Into how many pieces of at least so many rows to cut, a thread for each."""
+    return max(1, min(pa.cpu_count(), rows // max(_PIECE, at_least)))
 
 
 def _packed(codes: Int64s, instants: Int64s, bits: int) -> Int64s:

@@ -56,18 +56,17 @@ class _Inputs:
 
 
 def fold_windows(view: ViewRead, timeline: Timeline, log: pa.Table, moments: Moments) -> Mapping[str, pa.Array]:
-    """The window features of a view by name, in the order of the spine."""
+    """The window features of a view by name, one value per moment, in their order."""
     if not view.windows:
         return {}
     ends = timeline.until(moments)
     starts = {w: timeline.after(moments.at(w.start(moments.times_us))) for w in view.distinct_windows}
     inputs = {name: _Inputs.of(timeline, log.column(name)) for name in {one.column for one in view.windows}}
-    back = places(np.argsort(moments.rows))
     found: dict[str, pa.Array] = {}
     for read in view.windows:
         of = inputs[read.column]
         ranges = Ranges(of.before[starts[read.window]], of.before[ends], moments.times_us)
-        found[read.name] = _Fold(of, read.window, ranges).value(read).take(back)
+        found[read.name] = _Fold(of, read.window, ranges).value(read)
     return found
 
 

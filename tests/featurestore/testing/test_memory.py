@@ -42,6 +42,8 @@ def test_what_is_sent_is_online_and_logged_at_once() -> None:
     store = MemoryStore(PROJECT)
     store.send(PROFILES, profile(), profile(user_id=2, debt=None))
     assert store.vectors(MODEL, {"user_id": [2, 1, 3]}) == [["Ulm", None], ["Ulm", 0.25], [None, None]]
+    with pytest.raises(fs.DefinitionError, match="'risk' is not a model; give the Model that is declared"):
+        store.vectors("risk", {"user_id": [1]})  # pyright: ignore[reportArgumentType]
     [one, two, three] = store.online({"user_id": [1, 2, 3]}, [PROFILE])
     assert [row["ratio"].status for row in (one, two, three)] == ["PRESENT", "NULL", "MISSING"]
     assert one["ratio"].event_timestamp == NOW

@@ -49,7 +49,7 @@ def test_a_fold_is_that_of_a_loop(lengths: list[int], seed: int, hiding: bool, d
     ends = np.array([data.draw(st.integers(int(first), size)) for first in firsts])
     times = np.array([data.draw(st.integers(0, 10)) for _ in firsts])
     found = fold(Runs(starts, size), values, ADD, Ranges(firsts, ends, times), visible)
-    of = Runs(starts, size).of
+    of = Runs(starts, size).of(np.arange(size))
     for first, end, time, got in zip(firsts, ends, times, found, strict=True):
         seen = [place for place in range(first, end) if visible is None or visible[place] <= time]
         runs = [

@@ -148,24 +148,26 @@ def bits(value: Any) -> Any:
 
 
 @settings(max_examples=120, deadline=None)
-@given(cases(), KNOWN, st.sampled_from([63, 20]), st.sampled_from([1, 10**9]))
-@example(([], [(1, START)]), (None, 0 * US), 63, 1)
-@example(([], []), ("row", 0 * US), 20, 1)
+@given(cases(), KNOWN, st.sampled_from([63, 20]), st.sampled_from([1, 10**9]), st.sampled_from([1, 3, 10**6]))
+@example(([], [(1, START)]), (None, 0 * US), 63, 1, 1)
+@example(([], []), ("row", 0 * US), 20, 1, 1)
 def test_the_kernel_equals_the_reference(
     case: tuple[list[dict[str, Any]], list[tuple[int, datetime]]],
     known: tuple[Known, timedelta],
     key_bits: int,
     memory_bytes: int,
+    piece: int,
 ) -> None:
     """With 20 bits for entity and time, distances in time do not fit, as with many entities over many years.
 
-    It is the same of the whole log, and of one that comes in two pieces of which only what can matter is kept, in
-    memory or on disk.
+    It is the same from one thread and from several, which take pieces of the rows; of the whole log, and of one that
+    comes in two pieces of which only what can matter is kept, in memory or on disk.
     """
     (rows, spine), (known_at, delay) = case, known
     plan = plan_reads(PROJECT, [VIEW], KnownAt.of(known_at, delay))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(timeline, "_KEY_BITS", key_bits)
+        patched.setattr(timeline, "_PIECE", piece)
         patched.setattr(held, "_THIN_BYTES", -1)
         patched.setattr(held, "_MEMORY_BYTES", memory_bytes)
         join = Join(plan, read_spine(spine_table(spine), plan.keys))

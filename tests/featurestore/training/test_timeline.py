@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from featurestore.training import timeline
 from featurestore.training.spine import Entities
-from featurestore.training.timeline import Bounds, Instants, Moments, Timeline
+from featurestore.training.timeline import Bounds, Candidates, Instants, Moments, Timeline
 
 MICROS = st.integers(-(2**55), 2**55)
 
@@ -55,7 +55,8 @@ def test_the_newest_visible_row_is_found(
         entities = Entities(pa.array(ids), np.array([ids.index(entity) for entity, _ in wanted]))
         moments = Moments.of(entities, np.array([time for _, time in wanted]))
         bounds = Bounds.of(moments, None, len(ids), known_until_us=2**62)
-        line = Timeline(log_of(rows), entities, bounds, delay_us=delay_us)
+        log = log_of(rows)
+        line = Timeline(log, Candidates.of(log, entities, bounds), entities, delay_us=delay_us)
         found = moments.to_spine(line.newest(moments)).tolist()
     for (entity, time), place in zip(wanted, found, strict=True):
         visible = [
@@ -74,9 +75,8 @@ def test_ranges_hold_the_rows_between_two_moments(
     entities = Entities(pa.array(ids), np.array([ids.index(entity) for entity, _ in wanted]))
     moments = Moments.of(entities, np.array([time for _, time in wanted]))
     starts = moments.at(moments.times_us - 7)
-    line = Timeline(
-        log_of(rows), entities, Bounds.of(moments, starts.times_us, len(ids), known_until_us=20), delay_us=None
-    )
+    log, bounds = log_of(rows), Bounds.of(moments, starts.times_us, len(ids), known_until_us=20)
+    line = Timeline(log, Candidates.of(log, entities, bounds), entities, delay_us=None)
     ends, firsts = line.until(moments), line.after(starts)
     for code, time, first, end in zip(moments.codes, moments.times_us, firsts, ends, strict=True):
         held = [rows[place] for place in line.rows[first:end]]
