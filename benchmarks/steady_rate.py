@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -35,8 +35,8 @@ from featurestore.online.values import Status
 from featurestore.settings import DagsterSettings
 from featurestore.store import Store, connect
 from featurestore_cli.stack.ports import Ports
-from featurestore_cli.stack.service import get_http
-from featurestore_cli.stack.state import Home
+from featurestore_cli.stack.service import get_http, last_lines
+from featurestore_cli.stack.state import Home, ProcessState
 from featurestore_dagster.features.project import PROJECT
 from featurestore_dagster.features.user import USER_ACTIVITY, USER_EVENTS
 from ingest.generator.ledger import read_ledger
@@ -112,11 +112,9 @@ class Stream:
         self._platform, self._store = platform, store
         self._targets = {view.target for view in PROJECT.views_of(USER_EVENTS)}
         self._probes = Probes(platform, store)
-        state = Home(platform.data_dir).state()
-        assert state is not None
         self._port = Ports().take()  # of the generator's metrics
         self._sent = 0  # by generators that have ended
-        self._roots = {one.name: one.pid for one in state.processes if one.pid and psutil.pid_exists(one.pid)}
+        self._restarts = 0
 
     def hold(self, per_s: float, seconds: float) -> Held:
         """Send at a rate for so long, after a warm-up, when all that was sent before is in the log."""
@@ -136,13 +134,15 @@ class Stream:
                 held.bytes_after = self._bytes()
             held.cpu_s = cpu.seconds
         print(held, flush=True)
+        self._say_restarts()
         return held
 
     @contextmanager
     def _generator(self, per_s: float) -> Generator[Mapping[str, int]]:
         """As a process of its own; yields every process of the platform by its name."""
+        roots = {one.name: one.pid for one in self._processes() if one.pid and psutil.pid_exists(one.pid)}
         if not per_s:
-            yield self._roots
+            yield roots
             return
         given = {"GENERATOR_EVENTS_PER_S": per_s, "GENERATOR_USERS": USERS, "METRICS_PORT": self._port}
         env = self._platform.env | {f"FEATURESTORE_{name}": str(value) for name, value in given.items()}
@@ -150,11 +150,26 @@ class Stream:
         with (self._platform.data_dir / "logs" / "generator.log").open("ab") as log:
             process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
         try:
-            yield {**self._roots, "generator": process.pid}
+            yield {**roots, "generator": process.pid}
         finally:
             process.terminate()
             process.wait(60)
             self._sent = read_ledger(self._platform.data_dir)[USER_EVENTS.name].good
+
+    def _processes(self) -> Sequence[ProcessState]:
+        state = Home(self._platform.data_dir).state()
+        assert state is not None
+        return state.processes
+
+    def _say_restarts(self) -> None:
+        """That a program died under the load is worth more than any number; and what its log says of it."""
+        restarts = {one.name: one.restarts for one in self._processes() if one.restarts}
+        if sum(restarts.values()) > self._restarts:
+            self._restarts = sum(restarts.values())
+            for name, count in restarts.items():
+                print(f"  {name} was started again, {count} times so far")
+                for line in last_lines(self._platform.data_dir / "logs" / f"{name}.log", 40):
+                    print(f"    {line}", flush=True)
 
     def _produced(self) -> int:
         """Good events that are acknowledged; the ledger is exact, and written when a generator ends."""
@@ -286,7 +301,9 @@ def main() -> None:
                 stream.hold(per_s, args.try_s)
             per_s = args.hold or find(stream, args.try_s)
             print(f"  {per_s:,.0f} events/s for {args.minutes:g} min (goal: {GOAL_PER_S:,}):")
-            details(stream.hold(per_s, 60 * args.minutes))
+            while not (held := stream.hold(per_s, 60 * args.minutes)).is_flat and not args.hold:
+                per_s /= NEAR  # what looks flat for a minute may not be
+            details(held)
 
 
 if __name__ == "__main__":
