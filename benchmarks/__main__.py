@@ -10,7 +10,7 @@ import sys
 
 import benchmarks
 
-HELPERS = {"__main__", "online_data", "ratio"}
+HELPERS = {"__main__", "cpu", "online_data", "probes", "ratio", "server_clients"}
 
 
 def main() -> None:

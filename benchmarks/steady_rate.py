@@ -11,34 +11,29 @@ random moments, and looked for in Redis: from produced to readable.
 """
 
 import argparse
-import json
-import random
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
-from confluent_kafka import Producer
 
 from benchmarks.cpu import Cpu
+from benchmarks.probes import Probes
 from featurestore.offline.log import accounting
-from featurestore.online.values import Status
 from featurestore.settings import DagsterSettings
 from featurestore.store import Store, connect
 from featurestore_cli.stack.ports import Ports
 from featurestore_cli.stack.service import get_http, last_lines
 from featurestore_cli.stack.state import Home, ProcessState
 from featurestore_dagster.features.project import PROJECT
-from featurestore_dagster.features.user import USER_ACTIVITY, USER_EVENTS
+from featurestore_dagster.features.user import USER_EVENTS
 from ingest.generator.ledger import read_ledger
 from tests.e2e.platform import Platform
 
@@ -47,8 +42,6 @@ FIRST_PER_S, MOST_PER_S = 10_000, 80_000
 NEAR = 1.15  # how near the search comes
 WARM_UP_S = 15.0  # of each rate, and until its first runs have ended
 LOOK_S = 1.0
-FIRST_PROBE = 1_000_000_000  # of the users of probes
-PROBE_GAP_S, PROBE_LOOK_S, PROBE_WITHIN_S = (1.0, 4.0), 0.05, 30.0
 DRAINED_WITHIN_S = 300.0
 USERS = 10_000
 GOOD_EVENTS = rf'fs_generator_records_total{{outcome="good",source="{USER_EVENTS.name}"}} (\S+)'
@@ -197,62 +190,6 @@ class Stream:
             done = subprocess.run(["du", "-sB1", path], capture_output=True, text=True, check=False)
             found[path.name] = int(done.stdout.split()[0]) if done.stdout else 0
         return found
-
-
-class Probes:
-    """Records of users that nobody else has, sent at random moments and looked for in Redis."""
-
-    def __init__(self, platform: Platform, store: Store) -> None:
-        settings = platform.settings
-        self._store, self._topic = store, settings.name(USER_EVENTS.topic_name, ".")
-        self._kafka = {"bootstrap.servers": settings.kafka.brokers, "acks": "all", "linger.ms": 0}
-        self._chance = random.Random(1)
-        self.sent = 0
-
-    @contextmanager
-    def going_on(self, readable_s: list[float]) -> Iterator[None]:
-        """Beside what is done inside; at the end those on their way are waited for, or counted with their age."""
-        stop = threading.Event()
-        thread = threading.Thread(target=self._go_on, args=(stop, readable_s))
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
-
-    def _go_on(self, stop: threading.Event, readable_s: list[float]) -> None:
-        sent_at: dict[int, float] = {}
-        with Producer(self._kafka) as producer:
-            while not stop.is_set():
-                user = self._send(producer)
-                sent_at[user] = time.monotonic()
-                next_at = sent_at[user] + self._chance.uniform(*PROBE_GAP_S)
-                while time.monotonic() < next_at and not stop.wait(PROBE_LOOK_S):
-                    readable_s += self._arrived(sent_at)
-        until = time.monotonic() + PROBE_WITHIN_S
-        while sent_at and time.monotonic() < until:
-            readable_s += self._arrived(sent_at)
-            time.sleep(PROBE_LOOK_S)  # noqa: TID251
-        readable_s += [time.monotonic() - at for at in sent_at.values()]
-
-    def _send(self, producer: Producer) -> int:
-        self.sent += 1
-        user = FIRST_PROBE + self.sent
-        record = {"user_id": user, "action": "click", "timestamp": datetime.now(UTC).isoformat()}
-        producer.produce(self._topic, json.dumps(record), str(user))
-        producer.flush(10)
-        return user
-
-    def _arrived(self, sent_at: dict[int, float]) -> list[float]:
-        """How long those took that are readable now; they are taken out."""
-        if not sent_at:
-            return []
-        users = list(sent_at)
-        rows = self._store.online({"user_id": users}, [USER_ACTIVITY["last_action"]])
-        now = time.monotonic()
-        there = [user for user, row in zip(users, rows, strict=True) if row["last_action"].status is Status.PRESENT]
-        return [now - sent_at.pop(user) for user in there]
 
 
 def find(stream: Stream, try_s: float) -> float:
