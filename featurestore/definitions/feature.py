@@ -1,11 +1,13 @@
 """What a view says about its entity: the newest value of a row, or an aggregation over a window."""
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
 from typing import Literal, get_args
 
 from featurestore.definitions.dtypes import ScalarType, check_scalar
 from featurestore.definitions.durations import duration
+from featurestore.definitions.listed import listed
 from featurestore.definitions.names import check_name
 from featurestore.errors import DefinitionError
 
@@ -53,7 +55,7 @@ class Aggregation:
     function: Function
     sql: str = "1"
     _: KW_ONLY
-    windows: tuple[str, ...]
+    windows: Sequence[str]
     where: str = "true"
     dtype: ScalarType = float
     online: bool = False
@@ -66,10 +68,14 @@ class Aggregation:
             raise DefinitionError(
                 f"aggregation {self.name!r}: {self.function!r} is not one of {', '.join(get_args(Function))}"
             )
+        if self.sql == "1" and self.function != "count":
+            raise DefinitionError(f"aggregation {self.name!r}: {self.function} of what? give a column or an expression")
+        where = f"aggregation {self.name!r}, windows"
+        object.__setattr__(self, "windows", listed(self.windows, str, where, "durations, e.g. ('1h', '7d')"))
         if not self.windows:
             raise DefinitionError(f"aggregation {self.name!r} has no windows; give at least one, e.g. ('1h',)")
         for window in self.windows:
-            if duration(window, f"aggregation {self.name!r}, windows") < SHORTEST_WINDOW:
+            if duration(window, where) < SHORTEST_WINDOW:
                 raise DefinitionError(f"aggregation {self.name!r}: window {window!r} is shorter than 24s")
 
     @property

@@ -11,6 +11,7 @@ from types import MappingProxyType, ModuleType
 from typing import TypeVar
 
 from featurestore.definitions.entity import Entity
+from featurestore.definitions.listed import listed
 from featurestore.definitions.model import Model
 from featurestore.definitions.names import check_unique
 from featurestore.definitions.place import raised_at
@@ -34,6 +35,7 @@ class Project:
     @classmethod
     def from_modules(cls, *modules: ModuleType) -> "Project":
         """Collect the views, models and queries that are module-level names of `modules`."""
+        modules = listed(modules, ModuleType, "Project.from_modules", "modules: import your files, and name them here")
         values = [value for module in modules for value in vars(module).values()]
         return cls(
             views=tuple(dict.fromkeys(v for v in values if isinstance(v, FeatureView | DerivedView))),

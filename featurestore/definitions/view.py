@@ -1,6 +1,6 @@
 """Feature views: rows of one source made into features of one entity; and features derived from features."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
@@ -11,6 +11,7 @@ from featurestore.definitions.durations import duration
 from featurestore.definitions.entity import Entity
 from featurestore.definitions.feature import Aggregation, Feature
 from featurestore.definitions.fingerprint import fingerprint, names
+from featurestore.definitions.listed import listed, shown
 from featurestore.definitions.names import check_name, check_unique
 from featurestore.definitions.place import caller
 from featurestore.definitions.reference import FeatureOf
@@ -30,6 +31,10 @@ class Expectation:
 
     sql: str
     on_fail: Literal["quarantine", "warn"] = "quarantine"
+
+    def __post_init__(self) -> None:
+        if self.on_fail not in {"quarantine", "warn"}:
+            raise DefinitionError(f"expectation {self.sql!r}: on_fail {self.on_fail!r} is not quarantine or warn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +73,22 @@ class FeatureView:
         if self.keep:
             duration(self.keep, f"{where}, keep")
         check_name(self.name, "view")
-        object.__setattr__(self, "features", tuple(self.features))
-        object.__setattr__(self, "expect", tuple(self.expect))
-        if self.version < 1:
-            raise DefinitionError(f"{where}: version {self.version} is not a whole number from 1")
+        parts: dict[type, object] = {Entity: self.entity, Source: self.source}
+        for kind, value in parts.items():
+            if not isinstance(value, kind):
+                raise DefinitionError(f"{where}: {shown(value)} is no {kind.__name__}; give name, entity, source")
+        features = listed(self.features, Feature | Aggregation, f"{where}, features", "fs.Feature and fs.Aggregation")
+        object.__setattr__(self, "features", features)
+        object.__setattr__(self, "expect", listed(self.expect, Expectation, f"{where}, expect", "fs.Expectation"))
+        if type(self.version) is not int or self.version < 1:
+            raise DefinitionError(f"{where}: version {self.version!r} is not a whole number from 1")
         if not self.features:
             raise DefinitionError(f"{where} has no features; give at least one")
+        self._check_keys(where)
+        check_unique("feature", (feature.name for feature in self.all_features), where)
+        check_unique("log column", (column.name for column in self.columns), where)
+
+    def _check_keys(self, where: str) -> None:
         for column in self.entity.key_columns:
             if column not in self.source.schema:
                 raise DefinitionError(
@@ -82,8 +97,6 @@ class FeatureView:
                 )
             if self.source.columns[column].dtype not in {str, int}:
                 raise DefinitionError(f"{where}: key column {column!r} is neither str nor int")
-        check_unique("feature", (feature.name for feature in self.all_features), where)
-        check_unique("log column", (column.name for column in self.columns), where)
 
     @property
     def target(self) -> str:
@@ -163,9 +176,13 @@ class DerivedView:
         check_name(self.name, "view")
         for name, declared in self.request.items():
             scalar_of(declared, f"view {self.name!r}, request value {name!r}")
-        object.__setattr__(self, "inputs", tuple(self.inputs))
-        object.__setattr__(self, "features", tuple(self.features))
-        check_unique("feature", (feature.name for feature in self.features), f"view {self.name!r}")
+        where = f"view {self.name!r}"
+        inputs = listed(self.inputs, _Asked, f"{where}, inputs", "VIEW['feature'] and whole views")
+        object.__setattr__(self, "inputs", inputs)
+        object.__setattr__(self, "features", listed(self.features, Feature, f"{where}, features", "fs.Feature"))
+        if not self.features:
+            raise DefinitionError(f"{where} has no features; give at least one")
+        check_unique("feature", (feature.name for feature in self.features), where)
 
     @property
     def all_features(self) -> tuple[Feature, ...]:
@@ -176,15 +193,17 @@ class DerivedView:
 
 
 View = FeatureView | DerivedView
+_Asked = FeatureOf | FeatureView | DerivedView
 
 
-def check_asked(features: Iterable[object]) -> None:
-    """Raises: DefinitionError: one of what a reader asks for is neither a feature nor a view, but a name, say."""
-    for one in features:
-        if isinstance(one, str):
-            raise DefinitionError(f"{one!r} is a name; ask for VIEW[{one!r}], or for what store.find({one!r}) returns")
-        if not isinstance(one, FeatureOf | FeatureView | DerivedView):
-            raise DefinitionError(f"{one!r} is neither a feature nor a view; ask for a VIEW or VIEW['feature']")
+def asked_for(features: object) -> tuple[FeatureOf | View, ...]:
+    """What a reader asks for.
+
+    Raises:
+        DefinitionError: it is no list, or one of it is neither a feature nor a view, but a name, say.
+    """
+    wanted = "VIEW['feature'], whole views, MODEL.expected_features; store.find('name') finds by name"
+    return listed(features, _Asked, "the features asked for", wanted)
 
 
 def _named(features: Sequence[Feature], name: str, where: str) -> Feature:

@@ -8,9 +8,10 @@ import pyarrow as pa
 
 from featurestore.definitions.dtypes import ScalarType, arrow_type, scalar_of
 from featurestore.definitions.entity import Entity
+from featurestore.definitions.listed import shown
 from featurestore.definitions.project import Project
 from featurestore.definitions.reference import FeatureOf
-from featurestore.definitions.view import DerivedView, FeatureView, View, check_asked
+from featurestore.definitions.view import DerivedView, FeatureView, View, asked_for
 from featurestore.entity_id import entity_id
 from featurestore.errors import DefinitionError, TerminalError
 from featurestore.online.store import OnlineStore, Read
@@ -95,7 +96,7 @@ class ReadPlanner:
         Raises:
             DefinitionError: a feature is not online, or two versions of one are asked for.
         """
-        asked = tuple(features)
+        asked = tuple(features) if isinstance(features, list | tuple) else asked_for(features)
         found = self._made.get(tuple(map(id, asked)))
         if found is None:
             if len(self._made) >= MAX_PLANS:
@@ -105,8 +106,7 @@ class ReadPlanner:
         return found[1]
 
     def _plan(self, asked: Sequence[FeatureOf | View]) -> OnlineReads:
-        check_asked(asked)
-        wanted = [one for feature in asked for one in self._expanded(feature)]
+        wanted = [one for feature in asked_for(asked) for one in self._expanded(feature)]
         needed = _Needed(self._project)
         for one in wanted:
             needed.add(one)
@@ -214,6 +214,8 @@ def _entity_ids(entity: Entity, given: Columns) -> list[str]:
 
 
 def _length(given: Columns) -> int:
+    if not isinstance(given, Mapping):
+        raise TerminalError(f"the keys are {shown(given)}; give columns, e.g. {{'user_id': [1, 2]}}")
     for name, values in given.items():
         if type(values) in TYPES.values():  # a text too, which is not its letters
             raise TerminalError(f"column {name!r} is {values!r}; give a list, one value per row")

@@ -34,7 +34,7 @@ def assert_no_leakage(
     every record arrives late, a read with known_at="row" must not show any.
 
     Raises:
-        AssertionError: naming row, feature and the two values.
+        AssertionError: naming row, feature and the two values; or no row sees any record, and nothing was tested.
     """
     rows = pa.table(cast(Any, spine))
     times_us = read_spine(rows, (), time=time).times_us
@@ -49,6 +49,8 @@ def assert_no_leakage(
         parts.add(which, store.training_set(rows.take(places(which)), features, time=time).table)
     _arrive(store, source, waiting)
     then = parts.in_order()
+    if not difference(nothing, then):
+        raise AssertionError("no row of the spine sees a record, so nothing was tested; do their keys and times meet?")
     _same(then, store.training_set(rows, features, time=time).table, "without later records", "with them")
     known = store.training_set(rows, features, time=time, known_at="row").table
     _same(then, known, "without later records", 'with them and known_at="row"')
@@ -86,9 +88,9 @@ def _arrive(
 
 
 def _time(record: Record, source: Source) -> datetime:
-    value = record[source.timestamp]
+    value = record.get(source.timestamp)
     if not isinstance(value, datetime) or value.tzinfo is None:
-        raise AssertionError(f"{source.timestamp} of a record is {value!r}; it is an aware datetime")
+        raise AssertionError(f"{source.timestamp} of a record of {source.name!r} is {value!r}; it is an aware datetime")
     return value.astimezone(UTC)
 
 

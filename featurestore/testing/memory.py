@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from featurestore.apply import apply_batches
 from featurestore.database.embedded import EmbeddedDatabase
+from featurestore.definitions.listed import shown
 from featurestore.definitions.project import Project
 from featurestore.definitions.source import Source, SourceColumn
 from featurestore.errors import TerminalError
@@ -55,6 +56,8 @@ class MemoryStore(Store):
             TerminalError: a record is not what the source declares (a daemon would make it a dead letter), or a view
                 fails on it.
         """
+        if not isinstance(cast(object, source), Source):
+            raise TerminalError(f"{shown(source)} is no source; give the one that is declared")
         declared = self.project.source(source.name)
         batch = self._zone.land(declared, records, created_at)
         for view in self.project.views_of(declared):
@@ -116,6 +119,8 @@ def _table(source: Source, records: Sequence[Record], start: int) -> pa.Table:
 
 def _row(source: Source, number: int, record: Record) -> dict[str, object]:
     where = f"source {source.name!r}, record {number}"
+    if not isinstance(cast(object, record), Mapping):
+        raise TerminalError(f"{where} is {shown(record)}, not a mapping; of a list: send(SOURCE, *records)")
     unknown = sorted(record.keys() - source.columns.keys() - source.times.keys())
     if unknown:
         columns = ", ".join([*source.times, *source.columns])

@@ -86,7 +86,9 @@ def reproduce(database: Database, receipt: Receipt, stream: ArrowStream, *, prog
     features = [name for name in receipt.features if name in given.column_names]
     spine = read_spine(given.drop_columns(features), (), time=receipt.time, time_zone=receipt.time_zone)
     if table_digest(spine.table) != receipt.spine:
-        raise SpineError("this is not the spine of the receipt: its content has another digest")
+        raise SpineError(
+            "this is not the spine of the receipt: its content has changed; the training set itself will do instead"
+        )
     _check_kept(database, receipt.plan)
     made = build(
         database,

@@ -9,7 +9,7 @@ from featurestore.definitions.durations import duration
 from featurestore.definitions.feature import Aggregation, Function
 from featurestore.definitions.project import Project
 from featurestore.definitions.reference import FeatureOf
-from featurestore.definitions.view import FeatureView, View, check_asked
+from featurestore.definitions.view import FeatureView, View, asked_for
 from featurestore.errors import DefinitionError, TerminalError
 from featurestore.landing.batch import from_micros, to_micros
 from featurestore.transform.derivation import Derivation, derivation
@@ -74,7 +74,11 @@ class KnownAt:
 
     @classmethod
     def of(cls, known_at: datetime | Literal["row"] | None, delay: timedelta) -> "KnownAt":
-        """Raises TerminalError for a time without a zone, and for a delay that has no meaning."""
+        """Raises TerminalError for what is no known_at, a time without a zone, and a delay that has no meaning."""
+        if known_at not in (None, "row") and not isinstance(known_at, datetime):
+            raise TerminalError(f'known_at {known_at!r} is not None, "row" or an aware datetime')
+        if not isinstance(delay, timedelta):
+            raise TerminalError(f"delay {delay!r} is not a timedelta, e.g. timedelta(minutes=5)")
         if delay and known_at != "row":
             raise TerminalError('a delay needs known_at="row"')
         if delay < timedelta(0):
@@ -125,10 +129,10 @@ def plan_reads(project: Project, features: Sequence[FeatureOf | View], known_at:
     Raises:
         DefinitionError: nothing is asked for, something is not declared, or two features have one name.
     """
-    if not features:
+    asked = asked_for(features)
+    if not asked:
         raise DefinitionError("no features are asked for; name at least one feature or view")
-    check_asked(features)
-    wanted = list(dict.fromkeys(column for one in features for column in _columns(project, one)))
+    wanted = list(dict.fromkeys(column for one in asked for column in _columns(project, one)))
     names = [name for _, name in wanted]
     twice = next((column for column in wanted if names.count(column[1]) > 1), None)
     if twice:

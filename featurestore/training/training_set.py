@@ -23,5 +23,9 @@ class TrainingSet:
     def __len__(self) -> int:
         return self.table.num_rows
 
+    def __repr__(self) -> str:
+        columns = ", ".join(self.table.column_names)
+        return f"TrainingSet of {len(self)} rows: {columns} (sha256 {self.receipt.sha256[:8]}…)"
+
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return self.table.__arrow_c_stream__(requested_schema)

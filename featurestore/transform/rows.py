@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from featurestore.definitions.listed import shown
 from featurestore.definitions.view import FeatureView
 from featurestore.errors import TerminalError
 from featurestore.landing.batch import Batch, to_micros
@@ -80,6 +81,8 @@ def prepared_rows(view: FeatureView, table: pa.Table) -> pa.Table:
         transformed = view.transform(rows)
     except Exception as error:  # the user's code: whatever it raises is said with its place
         raise TerminalError(f"{where}: {type(error).__name__}: {error}") from error
+    if not isinstance(transformed, pa.Table):
+        raise TerminalError(f"{where}: it returned {shown(transformed)}; return the Arrow table with its new columns")
     if transformed.num_rows != rows.num_rows or not transformed.column("sequence").equals(rows["sequence"]):
         raise TerminalError(f"{where}: a transform adds columns; it must keep the rows and their order")
     return transformed

@@ -69,7 +69,7 @@ def _whole(text: str) -> str | None:
 
 def _confirmed(entity: Entity, ids: list[str]) -> bool:
     if not sys.stdin.isatty():
-        return True
+        raise TerminalError("an erasure is for ever, and nobody can be asked here; say --yes if it is meant")
     named = f"{entity.name} {', '.join(ids)}"
     return input(f"everything of {named} goes, for ever; say yes: ").strip().lower() in {"y", "yes"}
 

@@ -71,6 +71,40 @@ def view(
                 "a feature has one type for ever: give it another name"
             ),
         ),
+        (
+            lambda: fs.Aggregation("clicks", "count", windows="7d"),
+            "aggregation 'clicks', windows: '7d' is not a list; give a list of durations, e.g. ('1h', '7d')",
+        ),
+        (
+            lambda: fs.Aggregation("spend", "sum", windows=("7d",)),
+            "aggregation 'spend': sum of what? give a column or an expression",
+        ),
+        (
+            lambda: fs.Feature("age", int, max_age=90),  # type: ignore[arg-type]
+            "feature 'age', max_age: 90 is not a duration; write a number and s, m, h or d, e.g. '7d'",
+        ),
+        (
+            lambda: fs.FeatureView("v", USER, PROFILES, ["age_years"]),  # type: ignore[list-item]
+            "view 'v', features: 'age_years' is none of fs.Feature and fs.Aggregation",
+        ),
+        (
+            lambda: fs.FeatureView("v", PROFILES, USER, [fs.Feature("debt", float)]),  # type: ignore[arg-type]
+            "view 'v': a UploadSource is no Entity; give name, entity, source",
+        ),
+        (lambda: view(version="2"), "view 'v': version '2' is not a whole number from 1"),  # type: ignore[arg-type]
+        (
+            lambda: fs.Expectation("debt > 0", on_fail="drop"),  # type: ignore[arg-type]
+            "expectation 'debt > 0': on_fail 'drop' is not quarantine or warn",
+        ),
+        (
+            lambda: fs.DerivedView("d", inputs=["debt"], features=[fs.Feature("x", float)]),  # type: ignore[list-item]
+            "view 'd', inputs: 'debt' is none of VIEW['feature'] and whole views",
+        ),
+        (lambda: fs.Model("m", ["debt"]), "model 'm', expected features: 'debt' is none of VIEW['feature']"),  # type: ignore[list-item]
+        (
+            lambda: fs.Project.from_modules("user"),  # type: ignore[arg-type]
+            "Project.from_modules: 'user' is none of modules: import your files, and name them here",
+        ),
         (lambda: fs.Entity("User", key="user_id"), "entity 'User': a name is lower_snake_case, at most 63 characters"),
         (lambda: fs.Feature("tie", int), "feature 'tie': the name is taken by a column of the log; choose another"),
         (

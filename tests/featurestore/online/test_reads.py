@@ -73,8 +73,9 @@ def test_the_same_features_are_planned_once_and_plans_are_bounded(
         ([HIDDEN], "feature 'secret' of view 'private' is not online; set online=True"),
         ([ACTIVITY["score"], SECOND["score"]], "two versions of feature 'score'"),
         ([SUMS, OTHER], "two versions of feature 'score'"),
-        (["score"], r"'score' is a name; ask for VIEW\['score'\], or for what store.find\('score'\) returns"),
-        ([USER], "neither a feature nor a view"),
+        (["score"], r"'score' is none of VIEW\['feature'\], whole views, .*; store.find\('name'\) finds by name"),
+        ("score", "'score' is not a list"),
+        ([USER], "a Entity is none of VIEW"),
         (
             [fs.FeatureView("stranger", USER, EVENTS, [fs.Feature("score", float, online=True)])["score"]],
             "not declared",

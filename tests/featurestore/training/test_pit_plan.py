@@ -15,7 +15,7 @@ ONE = fs.FeatureView(
     "one",
     USER,
     EVENTS,
-    [fs.Feature("a", float, max_age="2h"), fs.Feature("b", int), fs.Aggregation("c", "sum", windows=("1h", "7d"))],
+    [fs.Feature("a", float, max_age="2h"), fs.Feature("b", int), fs.Aggregation("c", "sum", "b", windows=("1h", "7d"))],
 )
 TWO = fs.FeatureView("one", USER, EVENTS, [fs.Feature("a", float, "a * 2")], version=2)
 DERIVED = fs.DerivedView(
@@ -71,8 +71,9 @@ def test_what_is_not_declared_is_refused() -> None:
         plan_reads(PROJECT, [other], KnownAt())
     with pytest.raises(fs.DefinitionError, match="no features are asked for"):
         plan_reads(PROJECT, [], KnownAt())
-    with pytest.raises(fs.DefinitionError, match=r"'a' is a name; ask for VIEW\['a'\]"):
-        plan_reads(PROJECT, ["a"], KnownAt())  # type: ignore[list-item]
+    for wrong in (["a"], "a", ONE, ONE["a"], [fs.Model("m", [ONE["a"]])]):
+        with pytest.raises(fs.DefinitionError, match=r"the features asked for: .* VIEW\['feature'\], whole views"):
+            plan_reads(PROJECT, wrong, KnownAt())  # type: ignore[arg-type]
 
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -95,6 +96,8 @@ def test_known_at_reads_as_it_was_asked(known_at: Any, delay: int, text: str) ->
         (NOON, 1, 'a delay needs known_at="row"'),
         ("row", -1, "before they were landed"),
         (NOON.replace(tzinfo=None), 0, "has no time zone"),
+        ("rows", 0, "known_at 'rows' is not None, \"row\" or an aware datetime"),
+        ("2026-05-04T12:00:00Z", 0, "is not None"),
     ],
 )
 def test_a_known_at_without_meaning_is_refused(known_at: Any, delay: int, message: str) -> None:

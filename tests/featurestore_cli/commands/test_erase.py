@@ -85,6 +85,8 @@ def test_nothing_is_left_in_files_or_in_redis(
         platform.apply(*world.zone.batches())
         assert holds(tmp_path / "landing")  # the negative control
         assert holds(tmp_path / "redis")
+        assert main(["erase", "user", str(PERSON)]) == 1  # nobody can be asked
+        assert "say --yes" in capsys.readouterr().err
         assert main(["erase", "user", str(PERSON), "--yes"]) == 0
         assert "7 landed rows" in capsys.readouterr().out
         assert served(platform.online) == platform.logged()
