@@ -1,6 +1,8 @@
 """Fixtures that every test may use: the real services, started once per session and stopped at its end."""
 
+from collections import Counter, defaultdict
 from collections.abc import Generator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -27,6 +29,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if "system" in item.keywords:
                 item.add_marker(skip)
+    _begin_with_the_longest(items)
+
+
+def _begin_with_the_longest(items: list[pytest.Item]) -> None:
+    """Whole files, so that at the end of a run no worker waits for one that has just begun a long one."""
+    marks, tests = defaultdict[Path, set[str]](set), Counter(item.path for item in items)
+    for item in items:
+        marks[item.path].update(mark.name for mark in item.iter_markers())
+    items.sort(key=lambda item: ("e2e" not in marks[item.path], "slow" not in marks[item.path], -tests[item.path]))
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ from tests.featurestore.database.serving import on_a_thread
 from tests.ingest.kafka.conftest import daemon, landed
 from tests.services import Azurite, Kafka
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(300)]
 
 BLUE, GREEN = 1, 2  # users; each is known to one project
 

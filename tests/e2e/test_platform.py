@@ -32,7 +32,7 @@ from ingest.generator.ledger import Sent, read_ledger
 from tests.e2e.platform import TREE, Platform, cpu_seconds, wait_until
 from tests.windows import differing
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.services, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.services, pytest.mark.timeout(600)]
 
 EVENTS, FILES, USERS = 30_000, 4, 500
 MAX_RUNS = 3  # dagster.yaml

@@ -26,6 +26,7 @@ def found(zone: LandingZone) -> tuple[list[int], list[int]]:
     return sorted(rows), sorted(letter.sequence for _, letter in zone.dead_letters())
 
 
+@pytest.mark.slow
 def test_killed_at_any_step_nothing_is_lost_or_landed_twice(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "tests.faults.publisher", str(tmp_path)], check=True, timeout=100)
     killed = list(tmp_path.iterdir())

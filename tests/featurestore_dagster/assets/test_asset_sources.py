@@ -19,6 +19,8 @@ from featurestore_dagster.names import Keys
 from featurestore_dagster.sensors import asset_sources
 from featurestore_dagster.testing import MemoryResources, memory_resources, memory_services
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime.now(UTC)
 USER = fs.Entity("user", key="user_id")
 ORDERS = fs.AssetSource("orders", asset_key="warehouse/orders", timestamp="at", schema={"user_id": int, "price": float})

@@ -27,7 +27,7 @@ from featurestore_dagster.testing import land, memory_resources
 from tests.featurestore.models.examples import PROFILES, PROJECT, profile, project, pushed
 from tests.services import Azurite
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
 class Way:

@@ -15,6 +15,8 @@ from featurestore.errors import SettingsError
 from featurestore_dagster.launcher.worker import WORKER_TAG, Worker
 from tests.featurestore_dagster.launcher.running import WITHIN_S, Location, Status, until
 
+pytestmark = pytest.mark.slow
+
 
 def test_runs_are_forks_of_one_process_that_has_loaded_the_code(location: Location) -> None:
     first, second = (location.said(location.launch("says")) for _ in range(2))
