@@ -20,10 +20,7 @@ from featurestore_dagster.assets.landing import landing_assets, landing_schedule
 from featurestore_dagster.assets.models import model_assets
 from featurestore_dagster.assets.online import online_rebuild
 from featurestore_dagster.assets.raw import raw_assets, source_specs
-from featurestore_dagster.checks.accounting import accounting
-from featurestore_dagster.checks.completeness import completeness
-from featurestore_dagster.checks.future_rows import future_rows
-from featurestore_dagster.checks.parity import parity
+from featurestore_dagster.checks.definitions import checks_of, run_by_hand
 from featurestore_dagster.load import checked, collecting_later
 from featurestore_dagster.maintenance import purge_schedule
 from featurestore_dagster.names import Keys
@@ -55,6 +52,7 @@ def build_definitions(
     """
     project = checked(project, settings)
     keys, services = Keys(settings.namespace), connect(settings)
+    looks = checks_of(project, keys)  # accounting, completeness, future rows, parity
     return dg.Definitions(
         assets=[
             *source_specs(project, keys),  # source/…    topics and uploads (outside)
@@ -67,17 +65,12 @@ def build_definitions(
             *model_assets(project, keys),  # models/…    metadata → DuckDB, production artifacts → Redis
             online_rebuild(project, keys),
         ],
-        asset_checks=[
-            *accounting(project, keys),
-            *completeness(project, keys),
-            *future_rows(project, keys),
-            *parity(project, keys),
-        ],
+        asset_checks=run_by_hand(looks, project, keys),
         sensors=[
             landed.sensor(project, services, settings.dagster, keys),
             models.sensor(partial(open_blobs, settings), partial(open_models, settings), keys),
             online_lost.sensor(project, services, keys),
-            checks.sensor(project, services, keys),
+            checks.sensor(looks, project, services, keys),
             failures.sensor(notify or failures.notify_as_set(settings.dagster), keys),
             *asset_sources.sensors(project, services, keys),
         ],

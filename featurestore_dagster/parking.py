@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 import msgspec
-from dagster._core.scheduler.instigation import InstigatorType, SensorInstigatorData
+from dagster._core.definitions.run_request import InstigatorType
 
 from featurestore.landing.batch import utc_now
 from featurestore_dagster.names import LANDED_SENSOR, PLAIN, Keys
@@ -18,8 +18,8 @@ _KEPT = timedelta(days=1)  # by then the sensor has seen it
 def sensor_cursor(instance: dg.DagsterInstance, keys: Keys = PLAIN) -> Cursor:
     """What the sensor of landed batches has left behind at the end of its last tick."""
     for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
-        if state.name == keys.name(LANDED_SENSOR) and isinstance(state.instigator_data, SensorInstigatorData):
-            return Cursor.from_json(state.instigator_data.cursor, utc_now())
+        if state.name == keys.name(LANDED_SENSOR):
+            return Cursor.from_json(getattr(state.instigator_data, "cursor", None), utc_now())
     return Cursor.from_json(None, utc_now())
 
 

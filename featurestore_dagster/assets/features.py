@@ -52,7 +52,6 @@ def _feature_asset(versions: Sequence[FeatureView], keys: Keys) -> dg.AssetsDefi
                 description="No row of the run missed an expectation of the view.",
             )
         ],
-        partitions_def=LANDING_HOUR,
         backfill_policy=SINGLE_RUN,
         required_resource_keys=keys.resources("landing", "database", "online", "batches"),
         pool=TRANSFORM_POOL,
@@ -69,6 +68,7 @@ def _feature_asset(versions: Sequence[FeatureView], keys: Keys) -> dg.AssetsDefi
 def _specs(versions: Sequence[FeatureView], keys: Keys) -> list[dg.AssetSpec]:
     newest = versions[-1]
     fresh = FRESH_STREAM if isinstance(newest.source, KafkaSource) else FRESH_FILES
+    declared = declared_in(newest)
     code_version = "+".join(view.digest for view in versions)
     specs = [
         dg.AssetSpec(
@@ -76,6 +76,7 @@ def _specs(versions: Sequence[FeatureView], keys: Keys) -> list[dg.AssetSpec]:
             deps=sorted({keys.raw(view.source.name) for view in versions}),
             group_name=FEATURES,
             kinds={"duckdb"},
+            partitions_def=LANDING_HOUR,
             description=newest.description
             or f"Of each {newest.entity.name}, made of {newest.source.name}: {_listed(newest)}.",
             owners=owners(newest),
@@ -83,7 +84,7 @@ def _specs(versions: Sequence[FeatureView], keys: Keys) -> list[dg.AssetSpec]:
             freshness_policy=fresh,
             metadata={
                 # Of the declaration, not of a run: it would be a third of what a run leaves behind.
-                **declared_in(newest),
+                **declared,
                 "dagster/column_schema": log_columns(newest),
                 "dagster/column_lineage": log_lineage(newest, keys),
                 "dagster/table_name": f"features.log.{newest.name}_v{newest.version}",
@@ -98,12 +99,13 @@ def _specs(versions: Sequence[FeatureView], keys: Keys) -> list[dg.AssetSpec]:
                 deps=[keys.features(newest.name)],
                 group_name=ONLINE,
                 kinds={"redis"},
+                partitions_def=LANDING_HOUR,
                 description=f"The online features of {newest.name} per {newest.entity.name}: newest values, windows.",
                 owners=owners(newest),
                 code_version=code_version,
                 freshness_policy=fresh,
                 metadata={
-                    **declared_in(newest),
+                    **declared,
                     "dagster/column_schema": online_columns(newest),
                     "dagster/column_lineage": online_lineage(newest, keys),
                 },

@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import dagster as dg
-
 from featurestore.definitions.project import Project
 from featurestore.definitions.view import FeatureView
 from featurestore.offline.relations import log_relation
-from featurestore_dagster.checks.scope import Check, Finding, Scope, definitions_of, versions_by_name
+from featurestore_dagster.checks.scope import Check, Finding, Scope, versions_by_name
 from featurestore_dagster.names import PLAIN, Keys
 
 _SINCE = "created_at >= make_timestamp($since) AND commit_seq <= $last"
@@ -20,11 +18,7 @@ class _Logged:
     rows: int
 
 
-def accounting(project: Project, keys: Keys = PLAIN) -> list[dg.AssetChecksDefinition]:
-    return definitions_of(accounting_checks(project, keys), project, keys)
-
-
-def accounting_checks(project: Project, keys: Keys = PLAIN) -> list[Check]:
+def accounting(project: Project, keys: Keys = PLAIN) -> list[Check]:
     return [
         Check(
             name="accounting",

@@ -2,21 +2,15 @@
 
 from datetime import timedelta
 
-import dagster as dg
-
 from featurestore.definitions.project import Project
 from featurestore.definitions.view import FeatureView
-from featurestore_dagster.checks.scope import Check, Finding, Scope, definitions_of, versions_by_name
+from featurestore_dagster.checks.scope import Check, Finding, Scope, versions_by_name
 from featurestore_dagster.names import PLAIN, Keys
 
 GRACE = timedelta(minutes=5)  # what landed later may still be on its way
 
 
-def completeness(project: Project, keys: Keys = PLAIN) -> list[dg.AssetChecksDefinition]:
-    return definitions_of(completeness_checks(project, keys), project, keys)
-
-
-def completeness_checks(project: Project, keys: Keys = PLAIN) -> list[Check]:
+def completeness(project: Project, keys: Keys = PLAIN) -> list[Check]:
     return [
         Check(
             name="completeness",

@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-import dagster as dg
-
 from featurestore.definitions.project import Project
 from featurestore.definitions.view import FeatureView
 from featurestore.landing.batch import MICROSECOND
-from featurestore_dagster.checks.scope import Check, Finding, Scope, definitions_of, versions_by_name
+from featurestore_dagster.checks.scope import Check, Finding, Scope, versions_by_name
 from featurestore_dagster.names import PLAIN, Keys
 
 TOLERATED = timedelta(minutes=5)  # as ingest does: clocks differ
@@ -25,11 +23,7 @@ class _Counts:
     future: int
 
 
-def future_rows(project: Project, keys: Keys = PLAIN) -> list[dg.AssetChecksDefinition]:
-    return definitions_of(future_rows_checks(project, keys), project, keys)
-
-
-def future_rows_checks(project: Project, keys: Keys = PLAIN) -> list[Check]:
+def future_rows(project: Project, keys: Keys = PLAIN) -> list[Check]:
     return [
         Check(
             name="future_rows",

@@ -1,20 +1,14 @@
 """What Redis serves is what the log says, on a sample of entities."""
 
-import dagster as dg
-
 from featurestore.definitions.project import Project
 from featurestore.definitions.view import FeatureView
-from featurestore_dagster.checks.scope import Check, Finding, Scope, definitions_of, versions_by_name
+from featurestore_dagster.checks.scope import Check, Finding, Scope, versions_by_name
 from featurestore_dagster.names import PLAIN, Keys
 
 SAMPLE = 100
 
 
-def parity(project: Project, keys: Keys = PLAIN) -> list[dg.AssetChecksDefinition]:
-    return definitions_of(parity_checks(project, keys), project, keys)
-
-
-def parity_checks(project: Project, keys: Keys = PLAIN) -> list[Check]:
+def parity(project: Project, keys: Keys = PLAIN) -> list[Check]:
     online = versions_by_name(view for view in project.feature_views if view.online_features)
     return [
         Check(

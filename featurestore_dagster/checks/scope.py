@@ -1,6 +1,6 @@
 """What checks look at: the hours of the last day, and the services."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -11,8 +11,6 @@ from featurestore.definitions.project import Project
 from featurestore.definitions.view import FeatureView
 from featurestore.landing.batch import Batch, to_micros
 from featurestore.landing.pending import Target
-from featurestore_dagster.names import Keys
-from featurestore_dagster.resources import Given
 
 if TYPE_CHECKING:
     from featurestore.database.client import Database
@@ -104,30 +102,6 @@ class Check:
                 for name, count in finding.counts.items()
             },
         )
-
-
-def definitions_of(checks: Sequence[Check], project: Project, keys: Keys) -> list[dg.AssetChecksDefinition]:
-    """Checks of one kind as something to run by hand: one op for all, because Dagster takes its time to load an op."""
-    if not checks:
-        return []
-    by_key = {dg.AssetCheckKey(check.key, check.name): check for check in checks}
-    specs = [dg.AssetCheckSpec(check.name, asset=check.key, description=check.description) for check in checks]
-
-    @dg.multi_asset_check(
-        name=keys.name(f"check_{checks[0].name}"),
-        specs=specs,
-        can_subset=True,
-        required_resource_keys=keys.resources("landing", "database", "online"),
-    )
-    def run(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        from featurestore_dagster.backlog import Backlog
-
-        given = Given(context, keys)
-        scope = Scope.of(project, given.landing, given.database, given.online, Backlog())
-        for key in context.selected_asset_check_keys:
-            yield by_key[key].result(scope)
-
-    return [run]
 
 
 def versions_by_name(views: Iterable[FeatureView]) -> dict[str, tuple[FeatureView, ...]]:

@@ -9,10 +9,6 @@ import msgspec
 
 from featurestore.definitions.project import Project
 from featurestore.errors import FeatureStoreError
-from featurestore_dagster.checks.accounting import accounting_checks
-from featurestore_dagster.checks.completeness import completeness_checks
-from featurestore_dagster.checks.future_rows import future_rows_checks
-from featurestore_dagster.checks.parity import parity_checks
 from featurestore_dagster.checks.scope import Check, Scope
 from featurestore_dagster.names import PLAIN, Keys
 from featurestore_dagster.services import Connect, Services
@@ -27,18 +23,12 @@ class _Seen:
     red: tuple[str, ...] = ()
 
 
-def sensor(project: Project, connect: Connect, keys: Keys = PLAIN) -> dg.SensorDefinition:
-    """Evaluates accounting, completeness, future_rows and parity, and reports them without a run.
+def sensor(checks: Sequence[Check], project: Project, connect: Connect, keys: Keys = PLAIN) -> dg.SensorDefinition:
+    """Evaluates the checks, and reports them without a run.
 
     In a run they would cost a process that reads every footer and the whole ledger; here both are in memory. They can
     be run by hand all the same.
     """
-    checks = [
-        *accounting_checks(project, keys),
-        *completeness_checks(project, keys),
-        *future_rows_checks(project, keys),
-        *parity_checks(project, keys),
-    ]
 
     @dg.sensor(
         name=keys.name("checks"),

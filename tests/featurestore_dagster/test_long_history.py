@@ -15,6 +15,7 @@ from dagster._core.scheduler.instigation import TickData, TickStatus
 from sqlalchemy import event
 
 from featurestore_dagster import maintenance, reconcile
+from featurestore_dagster.checks.definitions import checks_of
 from featurestore_dagster.instance import SENSOR_LOOP_S
 from featurestore_dagster.maintenance import KEEP_DAYS, KEEP_RUNLESS_DAYS, KEEP_RUNS, PURGED_AT_ONCE, purge_job
 from featurestore_dagster.names import LANE_TAG
@@ -174,7 +175,9 @@ def test_at_the_demos_load_the_state_stays_small_for_ever(instance: dg.DagsterIn
         settled.settle()
 
     def evaluate() -> None:
-        result = checks.sensor(settled.project, settled.connect)(dg.build_sensor_context(instance=instance))
+        result = checks.sensor(checks_of(settled.project), settled.project, settled.connect)(
+            dg.build_sensor_context(instance=instance)
+        )
         assert isinstance(result, dg.SensorResult)
         for evaluation in result.asset_events:
             instance.report_runless_asset_event(evaluation)

@@ -15,14 +15,14 @@ import redis
 
 from featurestore.online.redis_store import RedisOnlineStore
 from featurestore_dagster import backlog
-from featurestore_dagster.checks.parity import parity_checks
+from featurestore_dagster.checks.parity import parity
 from featurestore_dagster.checks.scope import Scope
 from tests.featurestore_dagster.platform import LAST, PROJECT, Platform
 from tests.services import Redis, eventually, redis_process
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
-[PARITY] = parity_checks(PROJECT)
+[PARITY] = parity(PROJECT)
 PAGES = tuple(f"page {number}" for number in range(40))
 
 

@@ -16,18 +16,14 @@ from featurestore.online.memory import MemoryOnlineStore
 from featurestore.online.redis_store import RedisOnlineStore
 from featurestore_dagster.assets.features import feature_assets
 from featurestore_dagster.assets.raw import raw_assets, source_specs
-from featurestore_dagster.checks.accounting import accounting, accounting_checks
-from featurestore_dagster.checks.completeness import completeness, completeness_checks
-from featurestore_dagster.checks.future_rows import future_rows, future_rows_checks
-from featurestore_dagster.checks.parity import parity, parity_checks
+from featurestore_dagster.checks.accounting import accounting
+from featurestore_dagster.checks.definitions import checks_of, run_by_hand
 from featurestore_dagster.checks.scope import Check, Scope
 from featurestore_dagster.sensors import checks
 from featurestore_dagster.testing import land
 from tests.featurestore_dagster.platform import CLICKS, PROJECT, USER, Platform, spoil
 
-[ACCOUNTING], [COMPLETENESS] = accounting_checks(PROJECT), completeness_checks(PROJECT)
-[FUTURE_ROWS], [PARITY] = future_rows_checks(PROJECT), parity_checks(PROJECT)
-ALL = [ACCOUNTING, COMPLETENESS, FUTURE_ROWS, PARITY]
+ALL = [ACCOUNTING, COMPLETENESS, FUTURE_ROWS, PARITY] = checks_of(PROJECT)
 
 
 def look(platform: Platform, check: Check) -> dg.AssetCheckResult:
@@ -63,7 +59,7 @@ def test_accounting_of_rows_that_bring_their_own_created_at(platform: Platform) 
     source = UploadSource("imported", timestamp="at", created_at="loaded_at", schema=columns)
     view = FeatureView("plan", USER, source, [Feature("plan", str)])
     platform.use(Project((view,)))
-    [check] = accounting_checks(platform.project)
+    [check] = accounting(platform.project)
     long_ago = platform.now - timedelta(days=40)
     record = {"user_id": 1, "plan": "basic", "at": long_ago, "loaded_at": long_ago}
     land(platform.resources, source, [record, {**record, "user_id": 2}], created_at=platform.now)
@@ -163,7 +159,7 @@ def test_parity_names_one_value_that_was_changed_in_redis(
 def test_they_can_be_run_by_hand(platform: Platform, instance: dg.DagsterInstance) -> None:
     platform.land("a")
     platform.settle()
-    definitions = [*accounting(PROJECT), *completeness(PROJECT), *future_rows(PROJECT), *parity(PROJECT)]
+    definitions = run_by_hand(ALL, PROJECT)
     assets = [*source_specs(PROJECT), *raw_assets(PROJECT), *feature_assets(PROJECT)]
     job = dg.Definitions(
         assets=assets, asset_checks=definitions, resources=platform.resources
@@ -176,7 +172,7 @@ def test_they_can_be_run_by_hand(platform: Platform, instance: dg.DagsterInstanc
 
 
 def test_the_sensor_evaluates_them_while_data_arrives(platform: Platform, instance: dg.DagsterInstance) -> None:
-    sensor = checks.sensor(PROJECT, lambda: platform.connect())
+    sensor = checks.sensor(ALL, PROJECT, lambda: platform.connect())
     cursor: str | None = None
 
     def tick() -> dict[str, bool]:
@@ -212,7 +208,7 @@ def test_a_check_looks_at_every_version(platform: Platform) -> None:
     platform.land("a")
     platform.settle()
     spoil(platform, "DELETE FROM hot.last_click_v2")
-    [check] = accounting_checks(platform.project)
+    [check] = accounting(platform.project)
     with platform.connect() as services:
         scope = Scope.of(platform.project, services.landing, services.database, services.online, services.backlog)
         result = check.result(scope)
