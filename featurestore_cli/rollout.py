@@ -21,7 +21,7 @@ from featurestore_cli.stack.state import Home
 from featurestore_cli.webserver import Webserver
 
 HOUR_KEY = "%Y-%m-%d-%H:%M"  # of a partition, see featurestore_dagster.partitions
-INGEST = ("ingest-kafka", "ingest-grpc")
+INGEST, SERVER = ("ingest-kafka", "ingest-grpc"), "server"
 LOOK_S = 0.5
 RESTART_S = 60.0
 ACTIVATE_S = 30.0  # a version lacks a batch for a moment whenever one arrives
@@ -112,16 +112,16 @@ class Rollout:
         return make_plan(self._store.project, self._zone, self._store.database)
 
 
-def restart_ingest(home: Home, sources: Sequence[str]) -> None:
-    """Have the ingest daemons read the declared sources, which they do when they start; nothing is lost meanwhile."""
+def restart(home: Home, daemons: Sequence[str]) -> None:
+    """Have daemons read the definitions, which they do when they start; nothing is lost meanwhile."""
     state = home.state() if home.running() else None
     if state is None:
-        say(f"restart the ingest daemons: {', '.join(sources)} changed, and they read the sources when they start")
+        say(f"start {', '.join(daemons)} again, wherever they run: they read the definitions when they start")
         return
-    before = {one.name: one.pid for one in state.processes if one.name in INGEST and one.pid}
+    before = {one.name: one.pid for one in state.processes if one.name in daemons and one.pid}
     for pid in before.values():
         os.kill(pid, signal.SIGTERM)  # the supervisor starts it again
-    say(f"{', '.join(sources)} changed: {', '.join(before)} start again")
+    say(f"{', '.join(before)} {'start' if len(before) > 1 else 'starts'} again, with the new definitions")
     _until(lambda: _restarted(home, before), RESTART_S)
 
 

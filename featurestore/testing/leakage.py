@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -36,8 +36,8 @@ def assert_no_leakage(
     Raises:
         AssertionError: naming row, feature and the two values; or no row sees any record, and nothing was tested.
     """
-    rows = pa.table(cast(Any, spine))
-    times_us = read_spine(rows, (), time=time).times_us
+    checked = read_spine(spine, (), time=time)
+    rows, times_us = checked.table, checked.times_us
     waiting = [(_time(record, source), record) for record in records]
     store, parts = MemoryStore(project), _Parts(rows)
     nothing = store.training_set(rows, features, time=time, known_at="row").table

@@ -38,6 +38,8 @@ def read_table(path: Path) -> pa.Table:
             return pq.ParquetFile(path).read()  # read_table would make columns of directories called name=value
         if path.suffix == ".csv":
             return pyarrow.csv.read_csv(path)
+    except FileNotFoundError as error:
+        raise TerminalError(f"there is no file {path}") from error
     except (OSError, pa.ArrowException) as error:
         raise TerminalError(f"{path}: {error}") from error
     raise TerminalError(f"{path}: a spine is a .parquet or .csv file")

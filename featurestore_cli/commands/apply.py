@@ -10,7 +10,7 @@ from featurestore.settings import Settings
 from featurestore.store import connect
 from featurestore.transform.binding import bind
 from featurestore_cli.commands.plan import show
-from featurestore_cli.rollout import Rollout, restart_ingest
+from featurestore_cli.rollout import INGEST, SERVER, Rollout, restart
 from featurestore_cli.stack.jobs import create_topics
 from featurestore_cli.stack.state import Home
 from featurestore_cli.webserver import Webserver
@@ -34,8 +34,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         if plan.changed_sources:
             create_topics(settings)
         rollout.register()
-        if plan.changed_sources:
-            restart_ingest(home, plan.changed_sources)
+        restart(home, (*INGEST, SERVER) if plan.changed_sources else (SERVER,))
         rollout.backfill()
         if not args.no_wait:
             rollout.wait()

@@ -1,6 +1,7 @@
 """Records that could not be landed: dead-letters list, dead-letters show BATCH, dead-letters replay [BATCH]."""
 
 import argparse
+import re
 from collections import Counter
 
 from featurestore.definitions.project import load_project
@@ -13,11 +14,12 @@ from featurestore_cli.output import complain, count, emit, records, say
 from ingest.replay import replay
 
 _SHOWN_BYTES = 120
+_VARYING = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-][\d:]+)?|(?<=byte )\d+")  # in reasons that are one kind
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="list|show|replay")
-    listing = verbs.add_parser("list", help="how many, by source and reason")
+    listing = verbs.add_parser("list", help="how many, by source and reason, and where the newest is")
     listing.add_argument("--source", help="of this source alone")
     add_json(listing)
     showing = verbs.add_parser("show", help="the dead letters of a batch or upload")
@@ -39,12 +41,20 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _list(zone: LandingZone, args: argparse.Namespace) -> int:
-    counts = Counter((batch.source, one.reason) for batch, one in zone.dead_letters(args.source))
-    rows = [{"source": source, "count": n, "reason": reason} for (source, reason), n in counts.most_common()]
+    counts: Counter[tuple[str, str]] = Counter()
+    newest: dict[tuple[str, str], str] = {}
+    for batch, one in zone.dead_letters(args.source):
+        kind = batch.source, _VARYING.sub("…", one.reason)
+        counts[kind] += 1
+        newest[kind] = batch.batch_id
+    rows = [
+        {"source": kind[0], "count": n, "reason": kind[1], "newest_batch": newest[kind]}
+        for kind, n in counts.most_common()
+    ]
     if args.json:
         emit(rows)
     elif rows:
-        records(rows, ("source", "count", "reason"))
+        records(rows, ("source", "count", "reason", "newest_batch"))
     else:
         complain("there are no dead letters")
     return 0

@@ -70,6 +70,10 @@ def _stored(project: Project, one: FeatureOf) -> Iterator[FeatureOf]:
 def _explain(store: Store, settings: Settings, entity: Entity, keys: Keys, one: FeatureOf) -> bool:
     view = store.project.view(one.view, one.version)
     assert not isinstance(view, DerivedView)
+    if view.entity != entity:
+        say(f"{one.name} is a feature of {view.entity.name}: featurestore explain {view.entity.name} ID {one.name}")
+        say()
+        return False
     now, zone = datetime.now(UTC), LandingZone.of(settings)
     [key] = [entity_id(values) for values in zip(*(keys[column] for column in entity.key_columns), strict=True)]
     told = story(store.database, zone, view, one, key, now)
@@ -93,10 +97,15 @@ def _explain(store: Store, settings: Settings, entity: Entity, keys: Keys, one: 
 def _lines(told: Story, zone: LandingZone, now: datetime) -> Iterator[tuple[str, str]]:
     counted = f", the newest of {told.rows} rows that count" if told.rows > 1 else ""
     yield "event_timestamp", f"{_time(told.event_timestamp)}  ({age(told.event_timestamp, now)} ago{counted})"
-    yield "created_at", f"{_time(told.created_at)}  (known {told.known_after.total_seconds():.1f} s later)"
+    yield "created_at", f"{_time(told.created_at)}  (known {_after(told)} later)"
     yield "source", f"{told.view.source.name}, {_position(told)}"
     yield "batch", f"{told.batch_id}  {_checked(told, zone)}"
     yield "logged", f"{_time(told.applied_at)}  commit {told.commit_seq}"
+
+
+def _after(told: Story) -> str:
+    after_s = told.known_after.total_seconds()
+    return f"{after_s:.1f} s" if after_s < 60 else age(told.event_timestamp, told.created_at)
 
 
 def _position(told: Story) -> str:

@@ -69,7 +69,8 @@ def _sql(view: View, name: str) -> str:
     for declared in view.features:
         if isinstance(declared, Aggregation) and name in {feature.name for feature in declared.features}:
             window = name.removeprefix(f"{declared.name}_")
-            return f"{declared.function}({declared.sql}) where {declared.where}, over {window}"
+            where = "" if declared.where == "true" else f" where {declared.where}"
+            return f"{declared.function}({declared.sql}){where}, over {window}"
         if isinstance(declared, Feature) and name == declared.name:
             return declared.expression
     return "–"

@@ -47,7 +47,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         _show(entity, args.id, row, {one.name: f"{one.view} v{one.version}" for one in features})
     if all(value.status == "MISSING" for value in row.values()):
         complain(
-            f"there is no {entity.name} {args.id} in the online store; `featurestore get {entity.name}` lists some"
+            f"there is no {entity.name} {args.id} in the online store (what has just landed takes some seconds); "
+            f"`featurestore get {entity.name}` lists some"
         )
         return 1
     return 0

@@ -55,7 +55,8 @@ def _counts(settings: Settings) -> Counts | None:
 
 
 def accounting(counts: Counts) -> str:
-    """Where every record is: what was produced has landed or is a dead letter; what is due in views has come there."""
+    """Where every record is: it has landed or is a dead letter; what is due in views has come there."""
+    sent = "" if counts.produced is None else f"the generator sent {count(counts.produced)} · "
     landed = f"landed {count(counts.landed)} + dead letters {count(counts.dead_letters)}"
     parts = (
         ("logged", counts.logged),
@@ -65,4 +66,4 @@ def accounting(counts: Counts) -> str:
         ("pending", counts.pending),
     )
     views = " + ".join(f"{name} {count(number)}" for name, number in parts)
-    return f"produced {count(counts.produced)} = {landed} · due {count(counts.due)} = {views}"
+    return f"{sent}{landed} · due {count(counts.due)} = {views}"

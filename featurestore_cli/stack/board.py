@@ -135,7 +135,7 @@ class Board:
 
 def summary(counts: Counts, at: datetime) -> str:
     """The counts in one line."""
-    parts = [f"{name} {count(getattr(counts, field))}" for name, field in SHOWN]
+    parts = [f"{name} {count(number)}" for name, field in SHOWN if (number := getattr(counts, field)) is not None]
     newest = counts.newest_event_timestamp
     return " · ".join([*parts, f"newest feature {age(newest, at)}{' ago' if newest else ''}"])
 

@@ -220,7 +220,9 @@ class KafkaDaemon:
         elif self._full:
             self._health.ready("paused: too much is landed and not processed")
         else:
-            self._health.ready(f"reading {len(partitions)} partitions" if partitions else "standing by")
+            self._health.ready(
+                f"reading {len(partitions)} partition{'s'[: len(partitions) > 1]}" if partitions else "standing by"
+            )
 
 
 def _sources_by_topic(settings: Settings, project: Project) -> dict[str, Source]:

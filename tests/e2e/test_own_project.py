@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.request import urlopen
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,9 +36,16 @@ def project(made: Platform) -> Iterator[Platform]:
 
 
 def restarts(project: Platform) -> dict[str, tuple[int, int]]:
-    """What runs, and how often it was started again."""
+    """What runs, and how often it was started again; without the feature server, which `apply` starts again."""
     processes = json.loads(project.said("status", "--json"))["processes"]
-    return {one["name"]: (one["pid"], one["restarts"]) for one in processes}
+    return {one["name"]: (one["pid"], one["restarts"]) for one in processes if one["name"] != "server"}
+
+
+def served(project: Platform) -> str:
+    """The features that the feature server knows."""
+    [server] = [one for one in json.loads(project.said("status", "--json"))["processes"] if one["name"] == "server"]
+    with urlopen(f"http://{server['address']}/v1/features", timeout=10) as reply:
+        return reply.read().decode()
 
 
 def adds_up(project: Platform) -> bool:
@@ -124,7 +132,9 @@ def test_a_version_is_dropped_by_apply_alone_and_the_rows_of_a_folder_are_a_sour
     features.write_text(text.replace(old, "").replace("PERCENT =", "CREDIT =") + ORDERS)
     assert "v1 is not declared any more" in project.said("plan")
     assert "not declared" in project.said("views", "list")
+    assert "last_price" not in served(project)
     assert "credit v1 was dropped" in project.said("apply", within_s=300)
+    assert "last_price" in served(project)
     assert "not declared" not in project.said("views", "list")
     assert "12.5" in ratio(project)
     (project.directory / "orders").mkdir()

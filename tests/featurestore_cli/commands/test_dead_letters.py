@@ -24,7 +24,9 @@ def test_list_show_and_replay(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         assert main(["dead-letters", *args]) == 0
         return capsys.readouterr().out
 
-    assert "clicks      2  page: not declared" in said("list")
+    listed = said("list")
+    assert "clicks      2  page: not declared" in listed
+    assert origin.batch_id in listed  # which `show` takes
     assert "1 replayed, 2 still refused" in said("replay")
     assert "0 replayed, 2 still refused" in said("replay", origin.batch_id)
     assert "the Kafka key is not the text of user_id" in said("replay", "--source", "clicks")

@@ -73,6 +73,6 @@ def test_where_every_record_is() -> None:
         online=1_900,
         newest_event_timestamp=None,
     )
-    landed, due = accounting(counts).split(" · ")
-    assert landed == "produced 1 010 = landed 1 000 + dead letters 10"
+    sent, landed, due = accounting(counts).split(" · ")
+    assert (sent, landed) == ("the generator sent 1 010", "landed 1 000 + dead letters 10")
     assert due == "due 2 000 = logged 1 900 + filtered 50 + quarantined 30 + pending 20"
