@@ -93,7 +93,7 @@ def sensor(
             selection=[keys.models("metadata"), keys.models("production")],
             description="Blobs → log and Redis.",
         ),
-        minimum_interval_seconds=30,
+        minimum_interval_seconds=10,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Requests a publication when the container of models changes, or Redis serves something else.",
     )

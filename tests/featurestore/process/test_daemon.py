@@ -118,6 +118,8 @@ def test_the_first_signal_drains(number: signal.Signals) -> None:
 
 def test_the_second_signal_leaves_at_once() -> None:
     process = started("hang")
+    assert process.stdout
+    assert process.stdout.readline() == "hanging\n"
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=20)
