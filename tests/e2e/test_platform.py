@@ -244,7 +244,7 @@ def test_6_the_commands_answer(platform: Platform) -> None:
 def test_6_the_commands_of_the_readme_work(platform: Platform, tmp_path: Path, line: str) -> None:
     (tmp_path / "file.csv").write_text("user_id,income,debt,age_years,as_of\n123,2.0,1.0,30,2026-01-02T03:04:05Z\n")
     upload(tmp_path / "file.csv", "profiles", address=platform.settings.grpc.address)
-    words = shlex.split(line, comments=True)
+    words = [*shlex.split(line, comments=True), *["--yes"][: "erase" in line]]  # nobody can be asked here
     hour = datetime.now(UTC).strftime("%Y-%m-%d-%H:00")
     given = {"FILE": str(tmp_path / "file.csv"), "2026-11-22-10:00": hour}
     done = subprocess.run(
