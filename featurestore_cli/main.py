@@ -64,10 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             command.add_arguments(subparser)
     args = parser.parse_args(words)
     assert command is not None  # argparse has refused everything else
+    settings = Settings()
     try:
-        return command.run(args, Settings.from_env(os.environ))  # noqa: TID251  # the entry point
+        settings = Settings.from_env(os.environ)  # noqa: TID251  # the entry point
+        return command.run(args, settings)
     except (StoreUnavailableError, DatabaseBusyError) as error:
-        complain(f"error: {error}")
+        complain(f"error: {error}{_elsewhere(settings)}")
         return NO_ANSWER
     except FeatureStoreError as error:
         complain(f"error: {error}")
@@ -80,6 +82,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # a path that cannot be read or written, a full disk
         complain(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}")
         return FAILED
+
+
+def _elsewhere(settings: Settings) -> str:
+    """What may be the matter where no platform has ever been."""
+    where = settings.data_dir
+    return "" if where.is_dir() else f"; there is no {where} here: is this the directory of your project?"
 
 
 if __name__ == "__main__":

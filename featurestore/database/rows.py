@@ -19,7 +19,7 @@ def build(table: pa.Table, into: type[Row]) -> list[Row]:
         QueryError: the columns are not the fields of `into` (a field with a default may be absent).
     """
     if not is_dataclass(into):
-        raise TypeError(f"{into} is not a dataclass")
+        raise TypeError(f"{into} is not a dataclass; give one whose fields are the query's columns")
     names = table.column_names
     known = [one.name for one in fields(into) if one.init]
     needed = [one.name for one in fields(into) if one.init and one.default is one.default_factory is MISSING]

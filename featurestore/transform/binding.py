@@ -119,7 +119,8 @@ def _bind(
     for one in declared:
         found = types[one.text]
         if found.partition("(")[0] not in _FITS[one.wanted]:
-            raise one.wrong(f"the expression is {found}, but {one.wanted} is declared; cast it or declare it so")
+            wanted = next(dtype.__name__ for dtype, name in DUCKDB.items() if name == one.wanted)
+            raise one.wrong(f"the expression is {found}, but {wanted} is wanted; cast it or declare it otherwise")
 
 
 def _types(connection: duckdb.DuckDBPyConnection, name: str, texts: Sequence[str]) -> list[str]:

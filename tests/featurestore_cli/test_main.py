@@ -46,11 +46,15 @@ def test_an_unknown_feature_is_one_line_with_a_suggestion(capsys: pytest.Capture
     assert capsys.readouterr().err == "error: the project has no feature 'clicks_8d'; did you mean 'clicks_7d'?\n"
 
 
-def test_a_service_that_is_down_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_that_is_down_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEATURESTORE_REDIS_URL", "redis://:secret@127.0.0.1:1/0")
     assert main(["get", "user", "1"]) == 3
     message = capsys.readouterr().err
     assert "Redis does not answer at 127.0.0.1:1" in message
+    assert "is this the directory of your project?" in message
     assert "secret" not in message
 
 

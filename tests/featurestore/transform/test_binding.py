@@ -34,8 +34,8 @@ def test_an_unknown_column_is_named_with_its_place_and_a_suggestion() -> None:
 @pytest.mark.parametrize(
     ("dtype", "sql", "reason", "place"),
     [
-        (int, "debt", "the expression is DOUBLE, but BIGINT is declared; cast it or declare it so", None),
-        (float, "debt, income", "the expression is TUPLE(DOUBLE, DOUBLE), but DOUBLE is declared; cast it or", None),
+        (int, "debt", "the expression is DOUBLE, but int is wanted; cast it or declare it otherwise", None),
+        (float, "debt, income", "the expression is TUPLE(DOUBLE, DOUBLE), but float is wanted; cast it or", None),
         (float, "xyz", "column \"xyz\" is not in source 'profiles'; it has sequence, event_timestamp, user_id,", 0),
         (float, "debt plus income", 'Parser Error: syntax error at or near "plus"', 5),
         (float, "debt +", "Parser Error: an operand or a parenthesis is missing, or one too many", 6),
