@@ -9,6 +9,7 @@ SOURCES, RAW, FEATURES, LAKE, ONLINE, MODELS = "sources", "raw", "features", "la
 TRAINING_SETS = "training_sets"
 
 LANDED_SENSOR = "landed_batches"
+EXPECTATIONS = "expectations"  # the check of a view that its own step makes
 
 TRANSFORM_POOL = "transform"  # steps that compute and write feature rows
 DATABASE_POOL = "database"  # steps that read the whole log

@@ -11,7 +11,7 @@ from dagster_shared.error import SerializableErrorInfo
 
 from featurestore.definitions.project import Project
 from featurestore.landing.pending import BatchGroup, Cause, Failure, LiveRun
-from featurestore_dagster.names import LANE_TAG, PLAIN, Keys
+from featurestore_dagster.names import EXPECTATIONS, LANE_TAG, PLAIN, Keys
 from featurestore_dagster.partitions import key_of
 
 LIVE = (
@@ -64,7 +64,7 @@ def run_request(
             *(keys.features(name) for name in sorted(views)),
             *(keys.online(name) for name in sorted(online)),
         ],
-        asset_check_keys=[dg.AssetCheckKey(keys.features(name), "expectations") for name in sorted(views)],
+        asset_check_keys=[dg.AssetCheckKey(keys.features(name), EXPECTATIONS) for name in sorted(views)],
     )
 
 

@@ -19,10 +19,8 @@ from featurestore_dagster.assets.schema import (
     online_lineage,
     owners,
 )
-from featurestore_dagster.names import FEATURES, ONLINE, PLAIN, TRANSFORM_POOL, Keys
+from featurestore_dagster.names import EXPECTATIONS, FEATURES, ONLINE, PLAIN, TRANSFORM_POOL, Keys
 from featurestore_dagster.partitions import LANDING_HOUR, SINGLE_RUN, beta_features
-
-EXPECTATIONS = "expectations"  # the check
 
 # A stream that is silent for long is broken; files may come once a day.
 FRESH_STREAM = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=6), warn_window=timedelta(hours=1))

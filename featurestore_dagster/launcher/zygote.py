@@ -48,6 +48,9 @@ IMPORTED_BY_RUNS = (
     "featurestore.online.redis_store",
     "pandas",
     "psutil",
+    "pyarrow.acero",
+    "pyarrow.dataset",
+    "upath.implementations.local",
     *(module.name for module in iter_modules(steps.__path__, f"{steps.__name__}.")),
 )
 

@@ -12,9 +12,8 @@ from featurestore.errors import DefinitionError, FeatureStoreError, TerminalErro
 from featurestore.landing.batch import Batch
 from featurestore.landing.pending import Cause
 from featurestore.offline.tables import view_table
-from featurestore_dagster.assets.features import EXPECTATIONS
 from featurestore_dagster.assets.raw import selected_batches
-from featurestore_dagster.names import Keys
+from featurestore_dagster.names import EXPECTATIONS, Keys
 from featurestore_dagster.plots import Distributions
 from featurestore_dagster.resources import Given
 from featurestore_dagster.runs import failure
