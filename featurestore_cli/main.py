@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Protocol, cast
 
-from featurestore.errors import DatabaseBusyError, FeatureStoreError, StoreUnavailableError
+from featurestore.errors import DatabaseBusyError, FeatureStoreError, SettingsError, StoreUnavailableError
 from featurestore.settings import Settings
 from featurestore_cli.output import complain
 
@@ -64,15 +64,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             command.add_arguments(subparser)
     args = parser.parse_args(words)
     assert command is not None  # argparse has refused everything else
-    settings = Settings()
+    settings: Settings | None = None
     try:
         settings = Settings.from_env(os.environ)  # noqa: TID251  # the entry point
         return command.run(args, settings)
     except (StoreUnavailableError, DatabaseBusyError) as error:
-        complain(f"error: {error}{_elsewhere(settings)}")
+        complain(f"error: {error}{_elsewhere(error, settings)}")
         return NO_ANSWER
     except FeatureStoreError as error:
-        complain(f"error: {error}")
+        complain(f"error: {error}{_elsewhere(error, settings)}")
         return FAILED
     except KeyboardInterrupt:
         return FAILED
@@ -84,10 +84,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
 
 
-def _elsewhere(settings: Settings) -> str:
-    """What may be the matter where no platform has ever been."""
-    where = settings.data_dir
-    return "" if where.is_dir() else f"; there is no {where} here: is this the directory of your project?"
+def _elsewhere(error: FeatureStoreError, settings: Settings | None) -> str:
+    """Where no platform has ever been: what may be the matter if none answers, or somebody else's."""
+    absent = isinstance(error, StoreUnavailableError | DatabaseBusyError | SettingsError)
+    if settings is None or not absent or settings.data_dir.is_dir():
+        return ""
+    return f"; there is no {settings.data_dir} here: is this the directory of your project?"
 
 
 if __name__ == "__main__":
