@@ -21,14 +21,14 @@ def scalar_of(declared: type | UnionType, where: str) -> tuple[ScalarType, bool]
     nullable = type(None) in members
     scalars = members - {type(None)}
     if len(scalars) != 1 or (scalar := scalars.pop()) not in DUCKDB:
-        raise DefinitionError(f"{where}: {declared} is not one of str, int, float, bool (or `… | None`)")
+        raise DefinitionError(f"{where}: {declared!r} is not one of str, int, float, bool (or `… | None`)")
     return scalar, nullable
 
 
 def check_scalar(dtype: ScalarType, where: str) -> None:
     """Of a feature, which may always be missing: a type that is no union."""
     if dtype not in DUCKDB:
-        raise DefinitionError(f"{where}: {dtype} is not one of str, int, float, bool")
+        raise DefinitionError(f"{where}: {dtype!r} is not one of str, int, float, bool")
 
 
 def arrow_type(dtype: ScalarType) -> "pa.DataType":

@@ -24,4 +24,4 @@ def listed(values: object, kind: type | UnionType, where: str, wanted: str) -> t
 
 def shown(value: object) -> str:
     """A value in a message: what is short as it is, of anything else its type."""
-    return repr(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
+    return repr(value) if isinstance(value, str | int | float | None) else f"{type(value).__name__}(…)"

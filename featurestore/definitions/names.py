@@ -15,7 +15,7 @@ def check_name(name: str, kind: str) -> None:
     """Names become SQL columns, Redis fields and metric labels: lower snake case, at most 63, not a log column's."""
     if name in RESERVED:
         raise DefinitionError(f"{kind} {name!r}: the name is taken by a column of the log; choose another")
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name):
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", str(name)):
         raise DefinitionError(f"{kind} {name!r}: a name is lower_snake_case, at most 63 characters")
 
 

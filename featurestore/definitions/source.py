@@ -1,14 +1,15 @@
 """Where rows come from."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from hashlib import sha256
-from typing import Literal
+from typing import Literal, cast
 
 from featurestore.definitions.dtypes import ScalarType, SchemaType, scalar_of
 from featurestore.definitions.durations import duration
+from featurestore.definitions.listed import shown
 from featurestore.definitions.names import check_name
 from featurestore.errors import DefinitionError
 
@@ -56,6 +57,10 @@ class Source:
         for what, text in (("keep", self.keep), ("keep_dead_letters", self.keep_dead_letters)):
             if text:
                 duration(text, f"source {self.name!r}, {what}")
+        if not isinstance(cast(object, self.schema), Mapping):
+            raise DefinitionError(
+                f"source {self.name!r}, schema: {shown(self.schema)} is no mapping of columns to types"
+            )
         for column, declared in self.schema.items():
             check_name(column, f"source {self.name!r}, column")
             scalar_of(declared, f"source {self.name!r}, column {column!r}")

@@ -89,7 +89,7 @@ def view(
         ),
         (
             lambda: fs.FeatureView("v", PROFILES, USER, [fs.Feature("debt", float)]),  # type: ignore[arg-type]
-            "view 'v': a UploadSource is no Entity; give name, entity, source",
+            "view 'v': UploadSource(…) is no Entity; give name, entity, source",
         ),
         (lambda: view(version="2"), "view 'v': version '2' is not a whole number from 1"),  # type: ignore[arg-type]
         (
