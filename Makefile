@@ -17,12 +17,12 @@ up: setup  ## set up, start the whole platform and show it (Ctrl-C stops it)
 down:  ## stop what `featurestore up -d` started
 	@$(BIN)/featurestore down
 
-# Four at a time on real services; then, with nothing beside it, what sees how fast and how idle the platform is.
-# What failed (1) has to pass by itself, and is shown both times.
+# Five at a time on real services, for which they often wait; then, with nothing beside it, what sees how fast and idle
+# the platform is. What failed (1) has to pass by itself, and is shown both times.
 ALONE := tests/e2e/test_platform.py
 test: export PYTHONDONTWRITEBYTECODE =  # compiled once, not by each of the hundreds of processes that tests start
 test: setup  ## set up and run every test
-	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --ignore $(ALONE) || { [ $$? = 1 ] && $(AGAIN); }
+	@$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder --ignore $(ALONE) || { [ $$? = 1 ] && $(AGAIN); }
 	@$(BIN)/python -m pytest $(ALONE) || { [ $$? = 1 ] && $(AGAIN); }
 
 soak: setup  ## hours of faults: SOAK_S=3600 make soak

@@ -7,20 +7,23 @@ import subprocess
 import sys
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import dagster as dg
 import pytest
 import yaml
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import EmptyWorkspaceTarget
+from dagster._daemon import controller
 from dagster._daemon import sensor as sensor_loop
+from dagster._daemon.backfill import execute_backfill_iteration_loop
 from dagster._daemon.controller import create_daemon_of_type
 from dagster._daemon.sensor import execute_sensor_iteration_loop
 
 from featurestore.settings import Settings
 from featurestore_dagster.build import build_definitions
 from featurestore_dagster.features.project import PROJECT
-from featurestore_dagster.instance import SENSOR_LOOP_S, FeatureStoreInstance
+from featurestore_dagster.instance import BACKFILL_LOOP_S, SENSOR_LOOP_S, FeatureStoreInstance
 from tests.services import ENV
 
 ROOT = Path(__file__).parents[2]
@@ -148,22 +151,31 @@ class Waited(Event):
         return True
 
 
-def test_the_daemon_looks_at_the_sensors_more_often_than_stock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("kind", "begin", "module", "name", "ours_s"),
+    [
+        ("SENSOR", execute_sensor_iteration_loop, sensor_loop, "MIN_INTERVAL_LOOP_TIME", SENSOR_LOOP_S),
+        ("BACKFILL", execute_backfill_iteration_loop, controller, "DEFAULT_DAEMON_INTERVAL_SECONDS", BACKFILL_LOOP_S),
+    ],
+)
+def test_the_daemon_looks_at_sensors_and_backfills_more_often_than_stock(
+    kind: str, begin: Any, module: Any, name: str, ours_s: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It takes the pause between two looks from inside of Dagster: the installed version has to go by it."""
-    monkeypatch.setattr(sensor_loop, "MIN_INTERVAL_LOOP_TIME", sensor_loop.MIN_INTERVAL_LOOP_TIME)  # and put it back
+    monkeypatch.setattr(module, name, getattr(module, name))  # and put it back
     shutil.copy(ROOT / "dagster.yaml", tmp_path)
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     pauses: list[float] = []
     with dg.DagsterInstance.get() as instance, WorkspaceProcessContext(instance, EmptyWorkspaceTarget()) as workspace:
-        for prepare in (lambda: None, lambda: create_daemon_of_type("SENSOR", instance)):
+        for prepare in (lambda: None, lambda: create_daemon_of_type(kind, instance)):
             prepare()
             waited = Waited()
-            loop = execute_sensor_iteration_loop(workspace, logging.getLogger(__name__), waited)
+            loop = begin(workspace, logging.getLogger(__name__), waited)
             while not waited.longest_s:
                 next(loop)
             pauses.append(waited.longest_s)
-    stock_s, ours_s = pauses
-    assert ours_s <= SENSOR_LOOP_S < stock_s
+    stock_s, now_s = pauses
+    assert now_s <= ours_s < stock_s
 
 
 def test_the_limits_of_dagster_yaml_are_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
