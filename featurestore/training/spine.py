@@ -64,9 +64,11 @@ def read_spine(
     """
     table = _table(stream)
     for column in (time, *(column for key in keys for column in key)):
-        if table.column_names.count(column) != 1:
-            what = "twice" if column in table.column_names else f"not; it has {', '.join(table.column_names) or 'none'}"
-            raise SpineError(f"the spine needs column {column!r} once and has it {what}")
+        if column not in table.column_names:
+            hint = '; time="…" names the column of its times' if column == time else ""
+            raise SpineError(f"the spine has no column {column!r}; it has {', '.join(table.column_names)}{hint}")
+        if table.column_names.count(column) > 1:
+            raise SpineError(f"the spine has column {column!r} twice")
     times_us = _times(table.column(time), time, time_zone)
     absurd = np.flatnonzero((times_us < _FIRST_US) | (times_us >= _LAST_US))
     if len(absurd):

@@ -129,7 +129,7 @@ def test_nothing_changed(capsys: pytest.CaptureFixture[str]) -> None:
         (["--spine", "labels.txt"], "a spine is a .parquet or .csv file"),
         (["--out", "train.xlsx"], "written as .parquet or .csv"),
         (["--out", "nowhere/train.parquet"], "nowhere/train.parquet"),
-        (["--time", "at"], "needs column 'at'"),
+        (["--time", "at"], "has no column 'at'"),
     ],
 )
 def test_what_cannot_be_done_is_said(words: list[str], message: str) -> None:
