@@ -1,6 +1,6 @@
 """The library's clients, opened for a tick or a run and closed after it.
 
-Each is imported when it is opened: definitions are loaded without Arrow, Redis and DuckDB's service.
+Each is imported when it is opened: definitions are loaded without Arrow and Redis.
 """
 
 import os
