@@ -41,7 +41,11 @@ RECORDS: list[dict[str, Any]] = [
 ]
 # The second row's time is a microsecond before a record's, the third's is a record's: equal counts, later does not.
 SPINE = pl.DataFrame(
-    {"user_id": [1, 1, 1, 2], "event_timestamp": [NOW - HOUR / 2, NOW - 9 * HOUR - MICROSECOND, NOW - 5 * HOUR, NOW]}
+    {
+        "user_id": [1, 1, 1, 2],
+        "shop": ["a", "b", "c", "d"],  # polars exports text in a layout that Arrow cannot take rows of
+        "event_timestamp": [NOW - HOUR / 2, NOW - 9 * HOUR - MICROSECOND, NOW - 5 * HOUR, NOW],
+    }
 )
 
 
@@ -56,6 +60,12 @@ def check(view: fs.FeatureView | fs.DerivedView) -> None:
 
 def test_no_row_sees_the_future(view: fs.FeatureView | fs.DerivedView) -> None:
     check(view)
+
+
+def test_a_spine_that_meets_no_record_proves_nothing() -> None:
+    strangers = SPINE.with_columns(user_id=pl.lit(3))
+    with pytest.raises(AssertionError, match="nothing was tested"):
+        assert_no_leakage(PROJECT, [ROWS], spine=strangers, source=EVENTS, records=RECORDS)
 
 
 def without_the_time_condition(monkeypatch: pytest.MonkeyPatch) -> None:

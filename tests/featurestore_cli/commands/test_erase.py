@@ -98,6 +98,8 @@ def test_nothing_is_left_in_files_or_in_redis(
         for explained in (("user", str(OTHERS[0]), "last_price"), ("shop", "corner", "t_30d")):
             assert main(["explain", *explained]) == 0
             assert "same value" in capsys.readouterr().out
+        assert main(["explain", "user", str(OTHERS[0]), "t_30d"]) == 1
+        assert "t_30d is a feature of shop" in capsys.readouterr().out
         assert main(["erase", "user", f"0{PERSON}", "--yes"]) == 1
         assert "is not the text of one" in capsys.readouterr().err
     assert holds(tmp_path) == set()
