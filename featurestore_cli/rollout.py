@@ -115,10 +115,10 @@ class Rollout:
 def restart(home: Home, daemons: Sequence[str]) -> None:
     """Have daemons read the definitions, which they do when they start; nothing is lost meanwhile."""
     state = home.state() if home.running() else None
-    if state is None:
+    before = {one.name: one.pid for one in state.processes if one.name in daemons and one.pid} if state else {}
+    if not before:
         say(f"start {', '.join(daemons)} again, wherever they run: they read the definitions when they start")
         return
-    before = {one.name: one.pid for one in state.processes if one.name in daemons and one.pid}
     for pid in before.values():
         os.kill(pid, signal.SIGTERM)  # the supervisor starts it again
     say(f"{', '.join(before)} {'start' if len(before) > 1 else 'starts'} again, with the new definitions")

@@ -34,10 +34,13 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         if plan.changed_sources:
             create_topics(settings)
         rollout.register()
-        restart(home, (*INGEST, SERVER) if plan.changed_sources else (SERVER,))
+        if plan.changed_sources:
+            restart(home, INGEST)
         rollout.backfill()
         if not args.no_wait:
             rollout.wait()
+        restart(home, [SERVER])  # not before history is there: until then it serves what it knows
+        if not args.no_wait:
             rollout.finish(plan.changes)
     return 0
 
