@@ -182,6 +182,8 @@ class DerivedView:
         object.__setattr__(self, "features", listed(self.features, Feature, f"{where}, features", "fs.Feature"))
         if not self.features:
             raise DefinitionError(f"{where} has no features; give at least one")
+        if not self.inputs and not self.request:
+            raise DefinitionError(f"{where} has neither inputs nor request values; give what it computes with")
         check_unique("feature", (feature.name for feature in self.features), where)
 
     @property

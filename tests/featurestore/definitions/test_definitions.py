@@ -134,6 +134,10 @@ def view(
         (lambda: view(fs.Feature("f", int), fs.Feature("f", int)), "view 'v' declares feature 'f' twice"),
         (lambda: fs.Feature("f", complex), "feature 'f': <class 'complex'> is not one of str, int, float, bool"),  # type: ignore[arg-type]
         (
+            lambda: fs.DerivedView("d", [], [fs.Feature("f", int, "1")]),
+            "view 'd' has neither inputs nor request values; give what it computes with",
+        ),
+        (
             lambda: fs.DerivedView("d", [], [fs.Feature("f", int, "x")], request={"x": bytes}),
             "view 'd', request value 'x': <class 'bytes'> is not one of str, int, float, bool (or `… | None`)",
         ),
