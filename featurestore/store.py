@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeVar
 
+import pyarrow as pa
+
 from featurestore.database.client import Database, QueueDatabase
 from featurestore.definitions.model import Model
 from featurestore.definitions.project import Project
@@ -150,6 +152,13 @@ class Store:
             QueryError: the database refused or failed it; the message is the reason.
         """
         return self.database.query(sql, params, into=into)
+
+    def query_arrow(self, sql: str | Query, params: Mapping[str, Value] | None = None) -> pa.Table:
+        """The same as an Arrow table, which every data frame library takes; times are in UTC, without a zone.
+
+        Raises as `query` does.
+        """
+        return self.database.query_arrow(sql, params)
 
     def close(self) -> None:
         self.online_store.close()

@@ -54,7 +54,9 @@ def test_rows_that_a_view_refuses_do_not_become_features() -> None:
     store.send(PROFILES, profile(income=-1.0), profile(user_id=-1))
     [row] = store.online({"user_id": [1]}, [PROFILE])
     assert row["ratio"].status == "MISSING"
-    assert store.query("SELECT count(*) AS n FROM quarantined_rows", into=Count) == [Count(1)]
+    sql = "SELECT count(*) AS n FROM quarantined_rows"
+    assert store.query(sql, into=Count) == [Count(1)]
+    assert store.query_arrow(sql).to_pydict() == {"n": [1]}
 
 
 @dataclass(frozen=True)
