@@ -158,7 +158,8 @@ def live_dagster(directory: Path, redis_url: str, **settings_of_dagster: object)
     plain = {name: value for name, value in ENV.items() if not name.startswith(("FEATURESTORE_", "DAGSTER_"))}
     env = {**plain, **given}
     settings = Settings.from_env({name: value for name, value in given.items() if name.startswith("FEATURESTORE_")})
-    dagster = plan_dagster(settings.dagster_home, project, previous_port=0, ports=Ports())
+    ports = Ports()  # held until the end: another platform may start at the same time
+    dagster = plan_dagster(settings.dagster_home, project, previous_port=ports.take(), ports=ports)
     dagster.prepare()
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance, ExitStack() as stack:
         live = Live(project, settings, env, instance)
