@@ -24,10 +24,10 @@ def vacuum(file: Path, *, memory: str = "") -> None:
         TransientError: it cannot be read or written now (NoSpaceError: the disk is full).
     """
     unfinished = file.with_name(f"{file.name}.vacuum")
-    _remove(unfinished)
+    remove_database(unfinished)
     try:
         duckdb.connect(str(file)).close()  # writes what its log holds into the file itself
-        if _log_of(file).exists():
+        if wal_of(file).exists():
             raise TransientError(f"{file} cannot be written anew while its log is in use")
         with closing(duckdb.connect(str(unfinished), config={"memory_limit": memory} if memory else {})) as new:
             _copy(file, new)
@@ -35,7 +35,7 @@ def vacuum(file: Path, *, memory: str = "") -> None:
         unfinished.replace(file)
         _settle(file.parent)
     except (duckdb.Error, OSError) as error:
-        _remove(unfinished)
+        remove_database(unfinished)
         full = "no space left" in str(error).lower()
         raise (NoSpaceError if full else TransientError)(f"{file} cannot be written anew: {error}") from error
 
@@ -62,10 +62,12 @@ def _settle(path: Path) -> None:
         os.close(handle)
 
 
-def _log_of(file: Path) -> Path:
+def wal_of(file: Path) -> Path:
+    """DuckDB's log of what is not in the file itself yet; there is none once a whole file was closed."""
     return file.with_name(f"{file.name}.wal")
 
 
-def _remove(file: Path) -> None:
+def remove_database(file: Path) -> None:
+    """A database, its log too."""
     file.unlink(missing_ok=True)
-    _log_of(file).unlink(missing_ok=True)
+    wal_of(file).unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import duckdb
 
 from featurestore.apply import Applied, apply_batches
 from featurestore.database.embedded import EmbeddedDatabase
+from featurestore.database.vacuum import remove_database, wal_of
 from featurestore.definitions.project import Project
 from featurestore.errors import TransientError
 from featurestore.landing.disk import fsync_directory
@@ -47,7 +48,7 @@ def rebuild(project: Project, file: Path, zone: LandingZone, lake: Lake, *, prog
     check_free(file)
     unfinished = file.with_name(f"{file.name}.unfinished")
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _remove(unfinished)
+    remove_database(unfinished)
     manifest = lake.manifest()
     with closing(EmbeddedDatabase(unfinished, lake_dir=lake.root)) as database:
         for log in manifest.logs if manifest else ():
@@ -65,7 +66,7 @@ def rebuild(project: Project, file: Path, zone: LandingZone, lake: Lake, *, prog
             progress(view.target, len(missing), len(missing))
         if manifest is not None:
             lake.publish(database, datetime.now(UTC))
-    _log_of(file).unlink(missing_ok=True)  # only a damaged one still has one
+    wal_of(file).unlink(missing_ok=True)  # only a damaged one still has one
     unfinished.replace(file)
     fsync_directory(file.parent)
     if somebody_was_erased:
@@ -87,12 +88,3 @@ def check_free(file: Path) -> None:
             raise TransientError(f"{file} is in use: {error}") from error
     except duckdb.Error:
         pass  # damaged, which may be why it is made anew
-
-
-def _remove(file: Path) -> None:
-    file.unlink(missing_ok=True)
-    _log_of(file).unlink(missing_ok=True)
-
-
-def _log_of(file: Path) -> Path:
-    return file.with_name(f"{file.name}.wal")
